@@ -1,0 +1,42 @@
+"""The embedded corpus, difficulty `demo`: what `natjax demo` trains, in some minutes on two CPU cores.
+
+natjax train demo --workdir runs/demo                                 CTC
+natjax train demo --workdir runs/vanilla --objective.loss ce          vanilla NAT on the same pairs
+"""
+
+from natjax.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    VocabConfig,
+)
+
+
+def get_config() -> Config:
+    """CTC, 2+2 layers of width 128."""
+    return Config(
+        name="demo",
+        data=DataConfig(embedded="demo", max_length=40, buckets=1),
+        vocab=VocabConfig(size=500),
+        model=ModelConfig.tiny(
+            encoder_layers=2, decoder_layers=2, width=128, feed_forward=512, ratio=2.0, dropout=0.05
+        ),
+        objective=ObjectiveConfig(loss="ctc"),
+        training=TrainingConfig(
+            steps=500,
+            batch_frames=4096,
+            learning_rate=3e-3,
+            warmup_steps=100,
+            cooldown_steps=100,
+            adam_b2=0.98,
+            adam_epsilon=1e-9,
+            log_every=25,
+            eval_every=100,
+            eval_sentences=200,
+            save_every=100,
+        ),
+        decoding=DecodingConfig(batch_frames=8192, max_source_length=64),
+    )

@@ -1,0 +1,49 @@
+"""Multi30k English to German, raw targets, CTC: the small benchmark, for two CPU cores.
+
+    export NATJAX_DATA=<folder that holds multi30k/>
+    natjax train configs/multi30k_en_de.py --workdir runs/multi30k_en_de
+    natjax evaluate --model runs/multi30k_en_de \
+        --source $NATJAX_DATA/multi30k/test_2016_flickr.en --reference $NATJAX_DATA/multi30k/test_2016_flickr.de
+"""
+
+from natjax.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    VocabConfig,
+)
+
+
+def get_config() -> Config:
+    """Raw Multi30k, CTC, 3+3 layers of width 192, two frames a piece."""
+    return Config(
+        name="multi30k_en_de",
+        data=DataConfig(
+            root="$NATJAX_DATA/multi30k",
+            train_source="train.en",
+            train_target="train.de",
+            valid_source="valid.en",
+            valid_target="valid.de",
+            max_length=80,
+            buckets=6,
+            obtain="get the raw text of task 1 from https://github.com/multi30k/dataset",
+        ),
+        vocab=VocabConfig(size=4000),
+        model=ModelConfig.tiny(ratio=2.0, dropout=0.2),
+        objective=ObjectiveConfig(loss="ctc", label_smoothing=0.01),
+        training=TrainingConfig(
+            steps=8_000,
+            batch_frames=4096,
+            learning_rate=1.5e-3,
+            warmup_steps=1000,
+            cooldown_steps=1600,
+            adam_b2=0.98,
+            adam_epsilon=1e-9,
+            eval_every=500,
+            save_every=500,
+        ),
+        decoding=DecodingConfig(max_source_length=128),
+    )

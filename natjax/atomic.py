@@ -1,0 +1,115 @@
+"""Files and folders that appear whole or not at all: a temporary name beside the target, fsync, rename.
+
+What the operating system refuses (disk full, no permission) becomes a `UserError` of one line.
+"""
+
+import errno
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from natjax.errors import UserError, WorkdirError
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run the same command again"),
+    errno.EFBIG: "raise the file size limit (ulimit -f) and run the same command again",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a folder that you may write to"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "name another path"),
+}
+
+
+def write_bytes(path: str | Path, data: bytes, error: type[UserError] = WorkdirError) -> None:
+    """Writes a file so that readers see the old content or the new one, never a part, whenever the power fails.
+
+    Args:
+        path: the file; its folder must exist.
+        data: the whole content.
+        error: the kind of error to raise.
+
+    Raises:
+        UserError: of kind `error`, where the operating system refuses. The old file is then untouched.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    with _refusals(path, error):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+def write_text(path: str | Path, text: str, error: type[UserError] = WorkdirError) -> None:
+    """As `write_bytes`, for text, in UTF-8."""
+    write_bytes(path, text.encode(), error)
+
+
+@contextmanager
+def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, replace: bool = False) -> Iterator[Path]:
+    """Yields an empty folder beside `path` that becomes `path` when the block ends well and vanishes otherwise.
+
+    Missing parents are made. Everything inside is synced to disk before the rename.
+
+    Args:
+        path: the folder to make; it must not exist, or be empty.
+        error: the kind of error to raise.
+        replace: a folder that exists is replaced, with all it holds. It goes only once the new one is complete.
+
+    Raises:
+        UserError: of kind `error`, where the operating system refuses, inside the block too.
+    """
+    path = Path(path)
+    temporary, old = _temporary(path), _temporary(path, "old")
+    with _refusals(path, error):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)  # of a killed run: containers give out the same id again
+            temporary.mkdir()
+            yield temporary
+            for file in [*temporary.rglob("*"), temporary]:
+                _sync(file)
+            if replace:
+                with suppress(FileNotFoundError):
+                    path.rename(old)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(path: Path, kind: str = "tmp") -> Path:
+    """A hidden sibling: on the same file system, so that the rename is atomic. Host and id keep writers apart."""
+    path = path.absolute()
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{kind}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _refusals(path: Path, error: type[UserError]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as refusal:
+        # numpy reports a short write without an errno; that is a full disk too.
+        number = refusal.errno or errno.ENOSPC
+        advice = _ADVICE.get(number, "check the file system")
+        raise error(f"{path}: cannot be written ({os.strerror(number)}); {advice}") from refusal

@@ -1,0 +1,90 @@
+"""natjax translate: line in, line out."""
+
+import argparse
+import dataclasses
+import json
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+
+from natjax.errors import DataError
+
+SUMMARY = "translate stdin to stdout, line by line"
+EPILOG = """examples:
+  natjax translate --model runs/demo < in.en > out.de
+  echo "The old farmer sells the horse today." | natjax translate --model runs/demo
+  natjax translate --model runs/demo --json < in.en | jq .score
+
+Order is kept, an empty line stays empty, and each block of lines is flushed as soon as it is translated. A line of
+more pieces than decoding.max_source_length is cut after a sentence's end or between words, its parts are translated
+and joined by a space; that is said on stderr with the line's number, and --json gives the number of segments.
+"""
+
+BLOCK = 2048  # lines that are translated together when they are there
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of the verb."""
+    parser.add_argument("--model", metavar="W", required=True, help="a workdir of `natjax train` or `natjax demo`")
+    parser.add_argument("--decode", metavar="D", default="greedy", help="how to decode (default: greedy)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: text, tokens, frames, score ...")
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> int:
+    """Translates until stdin ends."""
+    from natjax.cli.runtime import set_up_jax
+
+    set_up_jax()
+    from natjax.translator import Translator
+
+    translator = Translator.load(args.model, decode=args.decode)
+    number = 0
+    for lines in _blocks():
+        for translation in translator.translate_with_details(lines):
+            number += 1
+            if translation.segments > 1:
+                print(f"natjax: line {number}: too long, cut into {translation.segments} segments", file=sys.stderr)
+            text = json.dumps(dataclasses.asdict(translation), ensure_ascii=False) if args.json else translation.text
+            sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _blocks() -> Iterator[list[str]]:
+    """Lines of stdin in blocks: all that have arrived, but at least one. A person at a terminal gets an answer to
+    each line, a file is translated in large batches.
+
+    Raises:
+        DataError: a line is not UTF-8; the lines before it have been given out.
+    """
+    lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4 * BLOCK)
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name="natjax-stdin", daemon=True).start()
+    number, ended = 0, False
+    while not ended:
+        raw = [lines.get()]
+        while raw[-1] is not None and len(raw) < BLOCK:
+            try:
+                # A pipe delivers many lines at once; the short wait lets the reader catch up with it.
+                raw.append(lines.get(timeout=0.002))
+            except queue.Empty:
+                break
+        ended = raw[-1] is None
+        block, error = [], None
+        for line in filter(None, raw):
+            number += 1
+            try:
+                block.append(line.decode().rstrip("\r\n"))
+            except UnicodeDecodeError as fault:
+                error = DataError(f"stdin:{number}: not UTF-8 (byte {fault.start} of the line); convert it with iconv")
+                break
+        if block:
+            yield block
+        if error:
+            raise error

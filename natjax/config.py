@@ -1,0 +1,362 @@
+"""One run, described: frozen dataclasses, built by a `configs/*.py` file and kept as JSON.
+
+A config file is Python with a function `get_config() -> Config`; its docstring holds the commands and the numbers
+to expect. The resolved config is written to `workdir/config.json`, which is all that decoding needs.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import runpy
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from natjax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Text, and how it becomes batches of few static shapes."""
+
+    root: str = ""
+    """Folder of the text files below; `$NATJAX_DATA` and other variables are expanded."""
+    train_source: str = "train.source"
+    """Training source text, one sentence a line."""
+    train_target: str = "train.target"
+    """Training target text; name a distilled file here to train on it."""
+    valid_source: str = "valid.source"
+    """Validation source text."""
+    valid_target: str = "valid.target"
+    """Validation target text."""
+    embedded: Literal["none", "demo", "hard"] = "none"
+    """Use natjax's own small English-German grammar at this difficulty instead of the files above."""
+    obtain: str = ""
+    """Where the public gets this corpus; printed when it is not found."""
+    source_language: str = "en"
+    """Language code of the source, for reports."""
+    target_language: str = "de"
+    """Language code of the target, for reports."""
+    max_length: int = 128
+    """Longest training sentence in pieces, either side; longer pairs are filtered out and counted."""
+    max_ratio: float = 4.0
+    """Largest ratio of lengths in pieces, longer over shorter; pairs of at most 5 pieces a side are exempt."""
+    store: str = ""
+    """Folder of the token store; empty: `store` inside the workdir."""
+    buckets: int = 6
+    """Number of static batch shapes; each costs one compilation."""
+    length_multiple: int = 8
+    """Bucket boundaries are multiples of this."""
+
+
+@dataclass(frozen=True)
+class VocabConfig:
+    """SentencePiece vocabulary."""
+
+    size: int = 8000
+    """Pieces, the four special ids included."""
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    """Segmentation algorithm."""
+    joint: bool = True
+    """One vocabulary for both languages (paper, section 4.1)."""
+    character_coverage: float = 1.0
+    """Share of characters that get a piece; 0.9995 for Japanese or Chinese."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Encoder and decoder without causal mask. Defaults are the paper's base model (section 4.1)."""
+
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    width: int = 512
+    """D, model width."""
+    feed_forward: int = 2048
+    """F, inner width of the feed-forward blocks."""
+    heads: int = 8
+    """H, attention heads."""
+    dropout: float = 0.3
+    """Dropout on embeddings and on the output of each block (paper: 0.3 En-De and En-Ro, 0.1 Ja-En)."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    norm: Literal["pre", "post"] = "post"
+    """Layer normalisation before each block, or after it (official release)."""
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    max_positions: int = 1024
+    """Length of the learned position tables: frames and source pieces may not be longer."""
+    initializer: Literal["bert", "xavier"] = "bert"
+    """bert: normal with standard deviation 0.02 (official release); xavier: uniform by fan-in and fan-out."""
+    share_embeddings: bool = True
+    """One table for source and output; needs a joint vocabulary."""
+    upsampling: Literal["gaussian", "linear"] = "gaussian"
+    """For losses without length: Gaussian soft copy (official release), or a linear split (integer ratios)."""
+    ratio: float = 3.0
+    """λ, frames per source piece, for losses without length."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype; parameters, losses and accumulation stay float32."""
+
+    @classmethod
+    def base(cls, **changes: Any) -> "ModelConfig":
+        """The paper's base model: 6+6 layers, 512/2048, 8 heads."""
+        return cls(**changes)
+
+    @classmethod
+    def small(cls, **changes: Any) -> "ModelConfig":
+        """4+4 layers, 256/1024, 4 heads, pre-norm: for corpora of about 100k pairs."""
+        preset = dict(encoder_layers=4, decoder_layers=4, width=256, feed_forward=1024, heads=4, dropout=0.2,
+                      norm="pre", initializer="xavier", positions="sinusoidal")  # fmt: skip
+        return cls(**{**preset, **changes})
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> "ModelConfig":
+        """3+3 layers, 192/768, 4 heads, pre-norm: for about 30k pairs, trainable on two CPU cores."""
+        preset = dict(encoder_layers=3, decoder_layers=3, width=192, feed_forward=768, heads=4, dropout=0.15,
+                      norm="pre", initializer="xavier", positions="sinusoidal")  # fmt: skip
+        return cls(**{**preset, **changes})
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised."""
+
+    loss: Literal["ctc", "ce"] = "ctc"
+    """Connectionist temporal classification over latent alignments, or cross-entropy by position (vanilla NAT)."""
+    label_smoothing: float = 0.01
+    """ε of the smoothing towards the uniform distribution, real positions only (paper, section 4.1: 0.01)."""
+    normalizer: Literal["token_mean", "sentence_mean"] = "token_mean"
+    """Σ loss ÷ Σ labels, or the mean over sentences of loss ÷ labels (official release)."""
+    target_eos: bool = False
+    """End targets in eos, as the official release does for CTC; the paper's preset does not."""
+    length_weight: float = 0.1
+    """Weight of the length classifier's cross-entropy, for losses with a length (official release: 0.1)."""
+    length_range: int = 32
+    """The length classifier predicts N - S in [-length_range, length_range]."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation, evaluation and checkpoints."""
+
+    steps: int = 300_000
+    """Updates in all."""
+    batch_frames: int = 131_072
+    """Decoder frames (padding included) in an update, about constant over the buckets."""
+    learning_rate: float = 5e-4
+    """Peak rate, reached at the end of the warm-up."""
+    warmup_steps: int = 10_000
+    """Linear warm-up, then inverse square root of the step."""
+    cooldown_steps: int = 0
+    """Linear decay to zero over the last updates; 0: none."""
+    adam_b1: float = 0.9
+    adam_b2: float = 0.999
+    adam_epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    """Decoupled weight decay, on matrices only."""
+    clip_norm: float = 2.4
+    """Largest global norm of the gradient (official release: 2.4)."""
+    seed: int = 1
+    """Seed of parameters, data order, dropout."""
+    log_every: int = 50
+    """Updates between records in metrics.jsonl."""
+    eval_every: int = 1000
+    """Updates between validations (paper: 1,000)."""
+    eval_sentences: int = 1000
+    """Validation sentences that are translated for BLEU."""
+    save_every: int = 1000
+    """Updates between checkpoints."""
+    keep_last: int = 5
+    """Latest checkpoints kept, and averaged at the end (paper: last 5)."""
+    keep_best: int = 5
+    """Checkpoints with the best validation BLEU kept, and averaged at the end (official release: best 5)."""
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """Single-pass decoding."""
+
+    batch_frames: int = 16_384
+    """Decoder frames of the largest compiled batch."""
+    max_source_length: int = 256
+    """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
+    length_candidates: int = 1
+    """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    name: str
+    data: DataConfig = field(default_factory=DataConfig)
+    vocab: VocabConfig = field(default_factory=VocabConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+def configs_folder() -> Path:
+    """Where the shipped configs lie: inside the installed package, or at the top of a checkout."""
+    here = Path(__file__).parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> file of every config that ships with natjax."""
+    return {p.stem: p for p in sorted(configs_folder().glob("*.py")) if not p.stem.startswith("_")}
+
+
+def load_config(path: str | Path) -> Config:
+    """Builds the config that a file describes.
+
+    Args:
+        path: a Python file with `get_config() -> Config`, or the name of a shipped config (`natjax configs`).
+
+    Raises:
+        ConfigError: no such file or name, the file fails, or the values are impossible.
+    """
+    file = Path(path)
+    if not file.is_file():
+        shipped = shipped_configs()
+        if str(path) not in shipped:
+            raise ConfigError(f"{path}: no such config file, nor a shipped config{nearest(str(path), shipped)}")
+        file = shipped[str(path)]
+    try:
+        config = runpy.run_path(str(file))["get_config"]()
+    except KeyError:
+        raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples") from None
+    except Exception as error:  # a config is a program of the user's: whatever it raises is theirs to mend
+        raise ConfigError(f"{file}: failed with {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, Config):
+        raise ConfigError(f"{file}: get_config() must return natjax.config.Config, not {type(config).__name__}")
+    validate(config)
+    return config
+
+
+def validate(config: Config) -> None:
+    """Checks what types do not tell. Raises ConfigError naming the field."""
+    checks = [
+        (config.vocab.size >= 8, "vocab.size: needs at least 8 pieces"),
+        (config.model.width % config.model.heads == 0, "model.width: must be a multiple of model.heads"),
+        (config.model.width % 2 == 0, "model.width: must be even"),
+        (config.model.ratio >= 1, "model.ratio: needs at least one frame per source piece"),
+        (config.model.upsampling != "linear" or config.model.ratio == int(config.model.ratio),
+         "model.ratio: model.upsampling=linear needs a whole number; use gaussian for ratios such as 2.5"),
+        (0 <= config.model.dropout < 1, "model.dropout: must lie in [0, 1)"),
+        (not config.model.share_embeddings or config.vocab.joint,
+         "model.share_embeddings: needs a joint vocabulary; set --model.no-share-embeddings or --vocab.joint"),
+        (0 <= config.objective.label_smoothing < 1, "objective.label_smoothing: must lie in [0, 1)"),
+        (config.training.steps >= 1, "training.steps: must be at least 1"),
+        (config.training.warmup_steps >= 1, "training.warmup_steps: must be at least 1"),
+        (config.training.keep_last >= 1, "training.keep_last: must be at least 1"),
+        (config.training.keep_best >= 1, "training.keep_best: must be at least 1"),
+        (min(config.training.log_every, config.training.eval_every, config.training.save_every) >= 1,
+         "training.log_every, eval_every, save_every: must be at least 1"),
+        (max(config.training.save_every, config.training.eval_every)
+         % max(1, min(config.training.save_every, config.training.eval_every)) == 0,
+         "training.save_every, eval_every: one must be a multiple of the other, so that checkpoints have scores"),
+        (config.data.buckets >= 1, "data.buckets: must be at least 1"),
+        (config.data.length_multiple >= 1, "data.length_multiple: must be at least 1"),
+        (config.data.max_length >= 2, "data.max_length: must be at least 2"),
+        (config.data.max_length % config.data.length_multiple == 0,
+         "data.max_length: must be a multiple of data.length_multiple"),
+        (config.training.seed >= 0, "training.seed: must not be negative"),
+        (config.training.batch_frames >= config.model.ratio * config.data.max_length,
+         "training.batch_frames: smaller than one sentence of data.max_length pieces at model.ratio"),
+        (config.model.positions != "learned"
+         or config.model.max_positions >= config.model.ratio * max(config.data.max_length,
+                                                                   config.decoding.max_source_length),
+         "model.max_positions: fewer than model.ratio × the longest source (data.max_length, "
+         "decoding.max_source_length)"),
+    ]  # fmt: skip
+    for fine, message in checks:
+        if not fine:
+            raise ConfigError(message)
+
+
+def to_json(config: Config) -> str:
+    """The config as indented JSON, every field written out."""
+    return json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, where: str = "config.json") -> Config:
+    """Reads what `to_json` wrote.
+
+    Raises:
+        ConfigError: not JSON, an unknown field (a file of a newer natjax), or a value of the wrong type.
+    """
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: not valid JSON ({_one_line(error)}); restore it from a backup") from None
+    config = _build(Config, tree, where)
+    validate(config)
+    return config
+
+
+def differing_fields(old: Config, new: Config) -> list[str]:
+    """Lines `section.field: old -> new` for every field that differs."""
+    new_values = dict(leaves(new))
+    return [f"{name}: {value!r} -> {new_values[name]!r}" for name, value in leaves(old) if value != new_values[name]]
+
+
+def expand(path: str) -> str:
+    """Expands `$VARIABLES` and `~`.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+    if "$" in expanded:
+        variable = expanded[expanded.index("$") :].split("/")[0]
+        raise ConfigError(f"{path}: the environment variable {variable} is not set; export {variable[1:]}=<folder>")
+    return expanded
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every field."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value
+
+
+def _build(cls: type, tree: Any, where: str) -> Any:
+    """A dataclass from parsed JSON, every value checked against its annotation."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: expected an object, found {type(tree).__name__}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown field {unknown[0]!r}{nearest(unknown[0], hints)}")
+    values = {}
+    for name, value in tree.items():
+        hint, place = hints[name], f"{where}: {name}"
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(hint, value, place)
+            continue
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
+        if hint is float and type(value) is int:
+            value = float(value)
+        if (choices and value not in choices) or (not choices and type(value) is not hint):
+            wanted = " | ".join(map(str, choices)) if choices else hint.__name__
+            raise ConfigError(f"{place}: {value!r} is not {wanted}")
+        values[name] = value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {_one_line(error)}") from None
+
+
+def nearest(name: str, known: Any, prefix: str = "") -> str:
+    """What a mistyped name may have meant, as the end of a message."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(prefix + n for n in near)}?" if near else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

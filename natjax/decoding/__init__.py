@@ -1,0 +1,1 @@
+"""Turning models into translations: compiled functions with static shapes, and what feeds them."""

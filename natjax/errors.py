@@ -1,0 +1,50 @@
+"""Errors that a person can cause and mend.
+
+Each carries one line: what is wrong, where, and what to do. The command line prints that line and exits with
+`exit_code`; it never shows a traceback for them. Anything else that escapes is a defect of natjax.
+"""
+
+
+class UserError(Exception):
+    """Base of all errors that the user can mend. The message is a single line."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A config file or an override that does not describe a run (unknown field, wrong type, impossible value)."""
+
+
+class DataError(UserError):
+    """Text that cannot be used: missing file, not UTF-8, unequal line counts, nothing left after filtering."""
+
+
+class VocabularyError(UserError):
+    """A vocabulary that cannot be trained or does not belong to the model."""
+
+
+class StoreError(UserError):
+    """A token store that is incomplete, damaged, or made from other data than the config names."""
+
+
+class WorkdirError(UserError):
+    """A workdir that cannot be used: of another config, without a needed file, not writable."""
+
+
+class CheckpointError(UserError):
+    """No usable checkpoint, or a checkpoint that cannot be written."""
+
+
+class DivergedError(UserError):
+    """Training produced a loss that is not finite."""
+
+
+class Interrupted(UserError):
+    """A signal asked the program to stop; everything was saved. Running the same command again continues.
+
+    Exit code 75 (EX_TEMPFAIL) after SIGTERM, so that cluster managers requeue; 130 after Ctrl-C, as shells expect.
+    """
+
+    def __init__(self, message: str, *, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,24 @@
+"""How many decoder frames a source sentence gets. One definition, for the host and for compiled code.
+
+λ·S is computed in whole numbers: in floating point ceil(1.1 · 10) is 12, and the host's float64 and the device's
+float32 would disagree about which sentence fits.
+"""
+
+from fractions import Fraction
+from typing import TypeVar
+
+Integers = TypeVar("Integers")  # an int, or an integer array of numpy or jax
+
+
+def frame_count(source_length: Integers, ratio: float) -> Integers:
+    """T = ⌈λ·S⌉ (paper, section 3.2).
+
+    Args:
+        source_length: S, an int or an integer array of any shape.
+        ratio: λ, taken as the nearest fraction with a denominator of at most 100.
+
+    >>> frame_count(3, 2.5), frame_count(10, 1.1)
+    (8, 11)
+    """
+    exact = Fraction(ratio).limit_denominator(100)
+    return -(-source_length * exact.numerator // exact.denominator)

@@ -1,0 +1,93 @@
+"""Matrix products in the compute dtype with float32 accumulation, initialisers, layer normalisation.
+
+On CPU XLA runs bfloat16 operands fast only when the product's element type is float32, and weight gradients, which
+contract over rows, gain nothing from bfloat16. `matmul` writes both products of the backward pass down accordingly.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from natjax.typing import Array
+
+Initializer = Callable[..., Array]
+
+
+def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
+    """x · kernel, operands in `dtype`, accumulated in float32.
+
+    Args:
+        x: [..., D], float32 or bfloat16.
+        kernel: f32[D, E].
+        dtype: float32 or bfloat16.
+
+    Returns:
+        f32[..., E]. The gradient of x has x's dtype, the gradient of the kernel is float32.
+    """
+    # Two dimensions: contracting over a batch of rows in two axes leaves XLA's fast path on CPU.
+    flat = x.reshape(-1, x.shape[-1])
+    product = _contract(flat.astype(jnp.float32), kernel, 1, 0) if dtype == jnp.float32 else _matmul_bf16(flat, kernel)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
+    axes = (((left_axis,), (right_axis,)), ((), ()))
+    return lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _matmul_bf16(x: Array, kernel: Array) -> Array:
+    return _contract(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), 1, 0)
+
+
+def _matmul_bf16_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _matmul_bf16(x, kernel), (x, kernel)
+
+
+def _matmul_bf16_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    to_x = _contract(gradient.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), 1, 1)
+    # Contraction over rows: float32 operands on CPU, where bfloat16 is no faster; accelerators want bfloat16.
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    to_kernel = _contract(x.astype(dtype), gradient.astype(dtype), 0, 0)
+    return to_x.astype(x.dtype), to_kernel
+
+
+_matmul_bf16.defvjp(_matmul_bf16_forward, _matmul_bf16_backward)
+
+
+def initializer(kind: Literal["bert", "xavier"], fan_in: int, fan_out: int) -> Initializer:
+    """bert: normal(0, 0.02), as the official release; xavier: uniform(±√(6 / (fan_in + fan_out)))."""
+    if kind == "bert":
+        return jax.nn.initializers.normal(0.02)
+    return functools.partial(_uniform, limit=float(np.sqrt(6 / (fan_in + fan_out))))
+
+
+def _uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, limit: float) -> Array:
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def layer_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5) -> Array:
+    """Layer normalisation over the last axis, computed in float32.
+
+    Args:
+        x: [..., D], float32 or bfloat16.
+        scale: f32[D].
+        bias: f32[D].
+        epsilon: added to the variance.
+
+    Returns:
+        [..., D] in x's dtype.
+    """
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean(axis=-1, keepdims=True)
+    centred = x32 - mean
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    shape = (1,) * (x.ndim - 1) + scale.shape
+    normal = centred * lax.rsqrt(variance + np.float32(epsilon)) * scale.reshape(shape) + bias.reshape(shape)
+    return normal.astype(x.dtype)

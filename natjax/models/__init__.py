@@ -1,0 +1,1 @@
+"""Models: an encoder and a decoder built from `natjax.layers`, functional (`init` and `apply`), no loss inside."""

@@ -1,0 +1,21 @@
+"""Losses behind one interface, and the training objective composed of them.
+
+A loss is one small object (see `base.Objective`); the model, glancing and decoding use only its few functions, so a
+new loss is one more object here and a line in `build`.
+"""
+
+from natjax.config import Config
+from natjax.objectives.base import Objective
+from natjax.objectives.cross_entropy import CrossEntropy
+from natjax.objectives.ctc import CTC
+
+
+def build(config: Config) -> Objective:
+    """The loss that a config names."""
+    smoothing = config.objective.label_smoothing
+    if config.objective.loss == "ctc":
+        return CTC(config.model.ratio, smoothing)
+    return CrossEntropy(smoothing)
+
+
+__all__ = ["CTC", "CrossEntropy", "Objective", "build"]

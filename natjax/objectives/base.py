@@ -1,0 +1,42 @@
+"""What every loss offers, and what it is given."""
+
+from typing import NamedTuple, Protocol
+
+from natjax.typing import Array, Head
+
+
+class Targets(NamedTuple):
+    """The part of a batch that a loss looks at.
+
+    Attributes:
+        tokens: i32[B, N], padded on the right with 0.
+        lengths: i32[B].
+    """
+
+    tokens: Array
+    lengths: Array
+
+
+class Objective(Protocol):
+    """One loss. Frame counts are static for a bucket, lengths are data.
+
+    Attributes:
+        needs_length: whether the frame count has to be predicted when translating.
+    """
+
+    needs_length: bool
+
+    def max_frames(self, S: int, N: int) -> int:
+        """Static T of a bucket with S source pieces and N labels."""
+
+    def frames(self, source_lengths: Array, lengths: Array) -> Array:
+        """i32[B], at least 1: frames of each row. `lengths` are golden in training and predicted when translating."""
+
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
+        """f32[B], nats a sentence; 0 with zero gradient for rows that cannot be expressed."""
+
+    def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
+        """bool[B]: rows that cannot be expressed with so many frames."""
+
+    def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
+        """Frame tokens i32[B, T] -> (tokens i32[B, T] packed to the left and padded with 0, lengths i32[B])."""

@@ -1,0 +1,53 @@
+"""Cross-entropy position by position: the vanilla non-autoregressive loss, which multi-modality breaks."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax.layers.head import logits
+from natjax.objectives.base import Targets
+from natjax.typing import Array, Head
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Frame t predicts target token t (Gu et al. 2018).
+
+    Attributes:
+        label_smoothing: ε towards the uniform distribution, real positions only.
+    """
+
+    label_smoothing: float = 0.0
+    needs_length: ClassVar[bool] = True
+
+    def max_frames(self, S: int, N: int) -> int:
+        """One frame a label."""
+        return N
+
+    def frames(self, source_lengths: Array, lengths: Array) -> Array:
+        """As many as there are labels; 1 for rows of padding, so that attention always has a key."""
+        return jnp.maximum(lengths, 1)
+
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
+        """Σ_t (1-ε)·(-log p_t(y_t)) + ε·(mean over V of -log p_t), over real positions."""
+        scores_BTV = logits(head)
+        log_norm_BT = jax.nn.logsumexp(scores_BTV, axis=-1)
+        label_BT = jnp.take_along_axis(scores_BTV, targets.tokens[:, :, None], axis=-1)[:, :, 0]
+        loss_BT = log_norm_BT - label_BT
+        if self.label_smoothing:
+            smoothing = np.float32(self.label_smoothing)
+            loss_BT = (1 - smoothing) * loss_BT + smoothing * (log_norm_BT - scores_BTV.mean(axis=-1))
+        real_BT = jnp.arange(targets.tokens.shape[1])[None, :] < targets.lengths[:, None]
+        return jnp.where(real_BT, loss_BT, 0.0).sum(axis=1)
+
+    def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
+        """None: there is a frame for each label."""
+        return targets.lengths > frame_lengths
+
+    def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
+        """Cuts each row at its length."""
+        real_BT = jnp.arange(frames.shape[1])[None, :] < frame_lengths[:, None]
+        return jnp.where(real_BT, frames, 0), frame_lengths

@@ -1,0 +1,51 @@
+"""Connectionist temporal classification: targets are aligned to frames by summing over all monotone alignments."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from natjax import ctc
+from natjax.frames import frame_count
+from natjax.layers.head import logits
+from natjax.objectives.base import Targets
+from natjax.typing import BLANK, Array, Head
+
+
+@dataclass(frozen=True)
+class CTC:
+    """Paper, section 3.2.
+
+    Attributes:
+        ratio: λ, frames per source piece.
+        label_smoothing: ε of `ctc.ctc_loss`.
+    """
+
+    ratio: float
+    label_smoothing: float = 0.0
+    needs_length: ClassVar[bool] = False
+
+    def max_frames(self, S: int, N: int) -> int:
+        """⌈λS⌉, whatever N is."""
+        return frame_count(S, self.ratio)
+
+    def frames(self, source_lengths: Array, lengths: Array) -> Array:
+        """⌈λS⌉ for each row; the lengths are not looked at."""
+        return frame_count(source_lengths, self.ratio)
+
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
+        """-log p(targets), summed over alignments."""
+        return ctc.ctc_loss(
+            logits(head),
+            frame_lengths,
+            targets.tokens,
+            targets.lengths,
+            blank_id=BLANK,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
+        """Rows with fewer frames than labels and adjacent equal labels need."""
+        return ~ctc.is_feasible(targets.tokens, targets.lengths, frame_lengths)
+
+    def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
+        """Merges repeats, drops blanks."""
+        return ctc.collapse(frames, frame_lengths, blank_id=BLANK)

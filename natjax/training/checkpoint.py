@@ -1,0 +1,173 @@
+"""Checkpoints: folders that are written whole, verified when read, and kept or removed by one rule.
+
+The only importer of orbax. A checkpoint is `checkpoints/<step>/` with orbax's arrays, `info.json` (step, validation
+scores) and `checksums.json` (SHA-256 of every other file). It is written under a temporary name and renamed, so a
+kill or a full disk leaves the previous ones as they were; what was damaged later is recognised by its checksums.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from natjax.atomic import new_folder
+from natjax.errors import CheckpointError
+from natjax.typing import PyTree
+
+ARRAYS, INFO, CHECKSUMS = "arrays", "info.json", "checksums.json"
+
+
+def save(folder: Path, tree: PyTree, info: dict[str, Any]) -> None:
+    """Writes a checkpoint, replacing one of the same name.
+
+    Args:
+        folder: the checkpoint's folder.
+        tree: arrays to keep.
+        info: what to know about them without reading them; JSON.
+
+    Raises:
+        CheckpointError: the disk is full or not writable. Earlier checkpoints are untouched.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    with new_folder(folder, CheckpointError, replace=True) as temporary:
+        try:
+            ocp.save(temporary / ARRAYS, tree)
+        except (ValueError, RuntimeError) as error:  # tensorstore reports the file system's refusals so
+            raise OSError(_errno(error), str(error)) from error
+        (temporary / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        sums = {str(f.relative_to(temporary)): _sha256(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+        (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+
+
+def load(folder: Path, like: PyTree) -> PyTree:
+    """Reads a checkpoint after verifying it.
+
+    Args:
+        folder: the checkpoint's folder.
+        like: a tree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that were saved.
+
+    Raises:
+        CheckpointError: a file is missing or differs from its checksum, or holds other arrays than `like`.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    verify(folder)
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+    try:
+        tree = ocp.load(folder / ARRAYS, target)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: holds other arrays than this model has; was the config changed?") from error
+    for (path, wanted), got in zip(jax.tree_util.tree_leaves_with_path(target), jax.tree.leaves(tree), strict=True):
+        if wanted.shape != got.shape or wanted.dtype != got.dtype:
+            name = jax.tree_util.keystr(path)
+            raise CheckpointError(f"{folder}: {name} is {got.shape}, the model needs {wanted.shape}; other config?")
+    return tree
+
+
+def load_params(folder: Path, key: str = "params") -> PyTree:
+    """Parameters of a checkpoint without knowing the model: the structure comes from the checkpoint itself."""
+    from orbax.checkpoint import v1 as ocp
+
+    verify(folder)
+    saved = ocp.metadata(folder / ARRAYS).metadata
+    like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), saved)
+    return load(folder, like)[key]
+
+
+def verify(folder: Path) -> None:
+    """Compares every file with its checksum. Raises CheckpointError naming the first that differs."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+        for name, wanted in sums.items():
+            if _sha256(folder / name) != wanted:
+                raise CheckpointError(f"{folder / name}: damaged (checksum differs)")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: incomplete or damaged ({' '.join(str(error).split())})") from error
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What `save` was told about the arrays."""
+    return json.loads((folder / INFO).read_text())
+
+
+def steps(checkpoints: Path) -> list[int]:
+    """Steps of all complete-looking checkpoints, oldest first."""
+    return sorted(int(f.name) for f in checkpoints.glob("[0-9]*") if f.name.isdigit() and (f / CHECKSUMS).is_file())
+
+
+def at(checkpoints: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return checkpoints / f"{step:08d}"
+
+
+def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) -> PyTree | None:
+    """The newest undamaged checkpoint, or None when there is none at all.
+
+    Args:
+        checkpoints: folder of checkpoints.
+        like: see `load`.
+        say: told of each damaged checkpoint that is passed over.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
+    found = steps(checkpoints)
+    for step in reversed(found):
+        try:
+            return load(at(checkpoints, step), like)
+        except CheckpointError as error:
+            say(f"{error}; using the previous checkpoint")
+            reason = error
+    if found:
+        raise CheckpointError(f"{checkpoints}: no usable checkpoint; the oldest: {reason}; train in a new workdir")
+    return None
+
+
+def regular(checkpoints: Path, save_every: int, last_step: int) -> list[int]:
+    """Checkpoints of the schedule; those written because of a signal are not among them.
+
+    Averages are taken over these alone, so a run that was interrupted averages what an undisturbed one does.
+    """
+    return [s for s in steps(checkpoints) if s % save_every == 0 or s == last_step]
+
+
+def best(checkpoints: Path, candidates: list[int], count: int) -> list[int]:
+    """The `count` steps of the highest validation BLEU; the later one among equals."""
+    scored = [(read_info(at(checkpoints, s)).get("bleu"), s) for s in candidates]
+    ranked = sorted(((bleu, s) for bleu, s in scored if bleu is not None), reverse=True)
+    return sorted(s for _, s in ranked[:count])
+
+
+def prune(checkpoints: Path, save_every: int, last_step: int, keep_last: int, keep_best: int) -> None:
+    """Removes what is neither the newest, nor among the last or best of the schedule."""
+    candidates = regular(checkpoints, save_every, last_step)
+    kept = {*candidates[-keep_last:], *best(checkpoints, candidates, keep_best), *steps(checkpoints)[-1:]}
+    for step in set(steps(checkpoints)) - kept:
+        shutil.rmtree(at(checkpoints, step))
+
+
+def mean(trees: list[PyTree]) -> PyTree:
+    """Element-wise mean of parameters, accumulated in float64 on the host."""
+
+    def average(*leaves: Any) -> np.ndarray:
+        return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(np.asarray(leaves[0]).dtype)
+
+    return jax.tree.map(average, *trees)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _errno(error: Exception) -> int:
+    import errno
+
+    return errno.ENOSPC if "space" in str(error).lower() else errno.EIO

@@ -1,0 +1,314 @@
+"""The training program, in the order in which it runs."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from natjax import objectives
+from natjax.config import Config
+from natjax.data.feed import Feed
+from natjax.data.plan import Plan, choose_buckets, sequential
+from natjax.data.prepare import open_prepared, prepare
+from natjax.data.store import Batch, Store
+from natjax.data.validation import ScoredText, validation_text
+from natjax.data.vocab import Vocabularies
+from natjax.errors import DivergedError, WorkdirError
+from natjax.evaluation.metrics import score
+from natjax.models import nat
+from natjax.objectives.training import Sums
+from natjax.training import checkpoint, workdir
+from natjax.training.preemption import StopRequest
+from natjax.training.state import State, new_state
+from natjax.training.step import StepReport, make_loss, make_train_step, parameter_count, to_device
+from natjax.translator import Translator
+from natjax.typing import PyTree
+
+
+def _silent(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what while training runs; the default is nobody.
+
+    Attributes:
+        say: a line for people.
+        progress: (step, steps, record) after each update; the record is the latest one of metrics.jsonl.
+        samples: (source, reference, translation) of some validation sentences, after each evaluation.
+    """
+
+    say: Callable[[str], None] = _silent
+    progress: Callable[[int, int, dict[str, Any]], None] = _silent
+    samples: Callable[[list[tuple[str, str, str]]], None] = _silent
+
+
+class _Stopping(Exception):
+    """Unwinds an evaluation when a signal has arrived."""
+
+
+def train(config: Config, folder: Path, *, init_from: Path | None = None, watch: Watch | None = None) -> dict[str, Any]:
+    """Trains, or goes on with, the run of a workdir.
+
+    Args:
+        config: the run.
+        folder: its workdir; the same command on the same folder continues where the last one stopped.
+        init_from: a workdir whose weights a new run starts from; a run that has begun ignores it.
+        watch: who is told about progress.
+
+    Returns:
+        Validation scores of the weights that translating will use.
+
+    Raises:
+        UserError: see `natjax.errors`; `Interrupted` after a signal, once everything is saved.
+    """
+    watch = watch or Watch()
+    workdir.claim(folder, config)
+    with StopRequest() as stop:
+        run = _Run(config, folder, watch, stop)
+        state = run.restore_or_start(init_from)
+        state = run.updates(state)
+        return run.finish(state)
+
+
+@dataclass
+class _Run:
+    """What the sections of one training run share."""
+
+    config: Config
+    folder: Path
+    watch: Watch
+    stop: StopRequest
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        # Data: store, vocabulary, the plan of batches, validation text.
+        self.store, self.vocabularies = _open_data(config, self.folder, self.watch.say)
+        self.objective = objectives.build(config)
+        train_split = self.store.split("train")
+        self.plan = _plan(config, self.store, self.objective.max_frames)
+        if self.plan.left_out:
+            self.watch.say(f"{self.plan.left_out:,} training pairs fit no bucket and are left out")
+        self.validation = validation_text(config)
+        # Model: fresh parameters, compiled programs.
+        sizes = len(self.vocabularies.source), len(self.vocabularies.target)
+        self.model = nat.build(config, *sizes, needs_length=self.objective.needs_length)
+        self.train_step = make_train_step(self.model, self.objective, config)
+        self.loss = make_loss(self.model, replace(self.objective, label_smoothing=0.0), config)
+        self.translator = Translator(config, self.vocabularies, None)
+        self.make_batch: Callable[[int], Batch] = lambda step: _pad(train_split, self.plan, step)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    # Start: resume, or begin from other weights, or from scratch.
+
+    def restore_or_start(self, init_from: Path | None) -> State:
+        fresh = new_state(nat.init(self.model, self.config.training.seed), self.config.training)
+        self.watch.say(f"parameters: {parameter_count(fresh.params):,}")
+        state = checkpoint.restore_latest(self.checkpoints, fresh, self.watch.say)
+        if state is not None:
+            self.watch.say(f"resuming from step {int(state.step):,}")
+        elif init_from is not None:
+            state = fresh._replace(params=self._weights_of(init_from, fresh.params))
+            self.watch.say(f"starting from the weights of {init_from}")
+        else:
+            state = fresh
+        self.metrics = workdir.Metrics(self.folder / "metrics.jsonl", int(state.step))
+        return state
+
+    def _weights_of(self, other: Path, like: PyTree) -> PyTree:
+        _, vocabularies, params = workdir.load_model(other)
+        theirs, ours = (tuple(v.fingerprint for v in pair) for pair in (vocabularies, self.vocabularies))
+        if theirs != ours:
+            raise WorkdirError(f"{other}: another vocabulary than this run's; name its store with --data.store")
+        shapes = [jax.tree.map(np.shape, tree) for tree in (params, like)]
+        if shapes[0] != shapes[1]:
+            raise WorkdirError(f"{other}: a model of other sizes; --init-from needs the same model section")
+        return params
+
+    # Updates: step after step, and what is due between two of them.
+
+    def updates(self, state: State) -> State:
+        training, first = self.config.training, int(state.step)
+        self._seconds_before, self._started = self.metrics.seconds, time.perf_counter()
+        if first:
+            self._due(first, state, resumed=True)
+        tally = _Tally()
+        with Feed(self.make_batch, first, training.steps) as feed:
+            pending: tuple[int, Batch, StepReport] | None = None
+            for step, batch in feed:
+                state, report = self.train_step(state, to_device(batch))
+                if pending:  # read while this step runs
+                    tally.add(*self._checked(*pending))
+                pending = (step + 1, batch, report)
+                done = step + 1
+                if done % training.log_every == 0 or self._is_due(done) or self.stop.requested:
+                    tally.add(*self._checked(*pending))
+                    pending = None
+                if done % training.log_every == 0 or done == training.steps:
+                    self._log(done, tally, feed.waited_seconds)
+                    tally = _Tally()
+                self.watch.progress(done, training.steps, self.record)
+                self._due(done, state)
+        return state
+
+    def _checked(self, step: int, batch: Batch, report: StepReport) -> tuple[StepReport, Batch]:
+        report = jax.device_get(report)
+        if not (math.isfinite(report.total) and math.isfinite(report.gradient_norm)):
+            good = checkpoint.steps(self.checkpoints)
+            raise DivergedError(
+                f"{self.folder}: loss {report.total:.4g} with gradient norm {report.gradient_norm:.4g} at step {step}, "
+                f"rows {[r for r in batch.rows.tolist() if r >= 0]} of the store; last good checkpoint: "
+                f"{good[-1] if good else 'none'}; lower training.learning_rate or training.clip_norm"
+            )
+        return report, batch
+
+    def _is_due(self, step: int) -> bool:
+        training = self.config.training
+        return step % training.eval_every == 0 or step % training.save_every == 0 or step == training.steps
+
+    def _due(self, step: int, state: State, resumed: bool = False) -> None:
+        """Evaluation and saving at this step; a run that was stopped between the two does what is left."""
+        training = self.config.training
+        scores: dict[str, Any] = {}
+        if resumed:
+            if checkpoint.read_info(checkpoint.at(self.checkpoints, step)).get("complete", False):
+                return
+        elif not self._is_due(step) and not self.stop.requested:
+            return
+        try:
+            if step % training.eval_every == 0 or step == training.steps:
+                scores = self._evaluate(state.params)
+                self._write({"step": step, **{f"valid_{k}": v for k, v in scores.items()}})
+        except _Stopping:
+            self._save(step, state, {"complete": False})
+        else:
+            self._save(step, state, {"complete": True, **scores})
+        if self.stop.requested:
+            raise self.stop.interrupted(
+                f"stopped by {self.stop.signal.name} at step {step:,}; everything is saved, run the same command again "
+                "to go on"
+            )
+
+    def _save(self, step: int, state: State, info: dict[str, Any]) -> None:
+        training = self.config.training
+        checkpoint.save(checkpoint.at(self.checkpoints, step), state, {"step": step, **info})
+        checkpoint.prune(self.checkpoints, training.save_every, training.steps, training.keep_last, training.keep_best)
+
+    # Evaluation and reports.
+
+    def _evaluate(self, params: PyTree, *, samples: bool = True) -> dict[str, Any]:
+        sums, split = None, self.store.split("valid")
+        for planned in sequential(split.source_lengths, split.target_lengths, self.plan.buckets):
+            self._poll()
+            batch = split.pad(planned.rows, planned.bucket.S, planned.bucket.N, planned.bucket.rows)
+            part = self.loss(params, to_device(batch))
+            sums = part if sums is None else sums + part
+        sums = jax.device_get(sums)
+        text = ScoredText(*(side[: self.config.training.eval_sentences] for side in self.validation))
+        translations = self.translator.with_params(params).translate(text.sources, on_batch=lambda _: self._poll())
+        if samples:
+            self.watch.samples([(text.sources[i], text.references[i][0], translations[i]) for i in range(3)])
+        scores = score(translations, text.references, language=self.config.data.target_language)
+        loss = float(sums.loss / max(sums.tokens, 1))
+        return {"loss": loss, "infeasible": int(sums.infeasible), "bleu": scores.bleu, "chrf": scores.chrf,
+                "bp": scores.bp, "repetition_rate": scores.repetition_rate}  # fmt: skip
+
+    def _poll(self) -> None:
+        if self.stop.requested:
+            raise _Stopping
+
+    def _log(self, step: int, tally: "_Tally", waited: float) -> None:
+        self._write({"step": step, **tally.report(), "data_wait_seconds": round(waited, 3)})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        seconds = self._seconds_before + time.perf_counter() - self._started
+        record = {**record, "seconds": round(seconds, 2)}
+        self.metrics.write(record)
+        self.record = {**self.record, **record}
+        self.watch.progress(record["step"], self.config.training.steps, self.record)
+
+    # End: averages, and the scores of what translating will use.
+
+    def finish(self, state: State) -> dict[str, Any]:
+        scores = {}
+        for name in workdir.AVERAGES:
+            try:
+                scores[name] = workdir.average(
+                    self.folder, self.config, name, lambda p: self._evaluate(p, samples=False), self.watch.say
+                )
+            except _Stopping:
+                raise self.stop.interrupted(
+                    f"stopped by {self.stop.signal.name} while averaging; run the same command again to finish"
+                ) from None
+            self.watch.say(f"{name}: valid BLEU {scores[name]['bleu']:.2f}")
+        chosen = workdir.best_weights(self.folder).name
+        self.watch.say(f"translating uses {chosen}")
+        return {"weights": chosen, **scores[chosen]}
+
+
+class _Tally:
+    """Sums over the updates since the last record."""
+
+    def __init__(self) -> None:
+        self.sums, self.updates, self.norm, self.started = None, 0, 0.0, time.perf_counter()
+        self.source_tokens = 0
+
+    def add(self, report: StepReport, batch: Batch) -> None:
+        self.sums = report.sums if self.sums is None else Sums(*(a + b for a, b in zip(self.sums, report.sums)))
+        self.updates += 1
+        self.norm += float(report.gradient_norm)
+        self.source_tokens += int((batch.source_lengths * batch.weights).sum())
+
+    def report(self) -> dict[str, float]:
+        elapsed = time.perf_counter() - self.started
+        return {
+            "loss": float(self.sums.loss / max(self.sums.tokens, 1)),
+            "length_loss": float(self.sums.length_loss / max(self.sums.sentences, 1)),
+            "gradient_norm": self.norm / self.updates,
+            "infeasible": int(self.sums.infeasible),
+            "source_tokens_per_second": self.source_tokens / elapsed,
+            "steps_per_second": self.updates / elapsed,
+        }
+
+
+def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tuple[Store, Vocabularies]:
+    """The store of a config, prepared if it is not there, and its vocabulary copied into the workdir."""
+    path = Path(config.data.store) if config.data.store else folder / "store"
+    if not (path / "metadata.json").exists():
+        prepare(config, path, say)
+    store, vocabularies = open_prepared(config, path)
+    vocabularies.save(folder)
+    return store, vocabularies
+
+
+def _plan(config: Config, store: Store, max_frames: Callable[[int, int], int]) -> Plan:
+    split, valid, data = store.split("train"), store.split("valid"), config.data
+    buckets = choose_buckets(
+        # Validation pairs count too, so that none is longer than the longest bucket.
+        np.concatenate([split.source_lengths, valid.source_lengths]),
+        np.concatenate([split.target_lengths, valid.target_lengths]),
+        buckets=data.buckets,
+        multiple=data.length_multiple,
+        max_length=data.max_length,
+        batch_frames=config.training.batch_frames,
+        max_frames=max_frames,
+    )
+    return Plan(split.source_lengths, split.target_lengths, buckets, config.training.seed)
+
+
+def _pad(split: Any, plan: Plan, step: int) -> Batch:
+    planned = plan.batch(step)
+    return split.pad(planned.rows, planned.bucket.S, planned.bucket.N, planned.bucket.rows)
+
+
+__all__ = ["Watch", "train"]

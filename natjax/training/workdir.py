@@ -1,0 +1,132 @@
+"""A run's folder: config, vocabulary, store, checkpoints, metrics. Enough to go on, and enough to translate."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from natjax import atomic
+from natjax.config import Config, differing_fields, from_json, to_json
+from natjax.data.vocab import Vocabularies
+from natjax.errors import CheckpointError, WorkdirError
+from natjax.training import checkpoint
+from natjax.typing import PyTree
+
+AVERAGES = ("average-best", "average-last")
+
+# Fields that change nothing about the updates already made.
+FREE = {"training.log_every", "decoding.batch_frames", "decoding.length_candidates"}
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Makes the workdir, or checks that it belongs to this config.
+
+    Raises:
+        WorkdirError: it holds a run of another config (the differing fields are listed) or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"{folder}: cannot be made ({error.strerror}); name another workdir") from error
+    file = folder / "config.json"
+    if file.exists():
+        old = from_json(file.read_text(), str(file))
+        # Without a cool-down the number of steps bends nothing that came before: a run may be made longer.
+        cools = old.training.cooldown_steps or config.training.cooldown_steps
+        free = FREE if cools else FREE | {"training.steps"}
+        differing = [d for d in differing_fields(old, config) if d.split(":")[0] not in free]
+        if differing:
+            raise WorkdirError(
+                f"{folder}: holds a run of another config ({'; '.join(differing)}); use a new workdir or that config"
+            )
+    atomic.write_text(file, to_json(config))
+
+
+def load_config(folder: Path) -> Config:
+    """The config of a workdir. Raises WorkdirError when there is none."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise WorkdirError(f"{folder}: no config.json, so not a workdir; name a folder that `natjax train` made")
+    return from_json(file.read_text(), str(file))
+
+
+def load_model(folder: Path) -> tuple[Config, Vocabularies, PyTree]:
+    """What translating needs.
+
+    Raises:
+        WorkdirError: the config, the vocabulary or every checkpoint is missing.
+        CheckpointError: the weights are damaged.
+    """
+    config = load_config(folder)
+    return config, Vocabularies.load(folder), checkpoint.load_params(best_weights(folder))
+
+
+def best_weights(folder: Path) -> Path:
+    """The averaged checkpoint with the best validation BLEU; of an unfinished run, the latest checkpoint.
+
+    Raises:
+        WorkdirError: there is no checkpoint yet.
+    """
+    checkpoints = folder / "checkpoints"
+    averages = [checkpoints / a for a in AVERAGES if (checkpoints / a / checkpoint.INFO).is_file()]
+    if averages:
+        return max(averages, key=lambda a: checkpoint.read_info(a).get("bleu", 0.0))
+    found = checkpoint.steps(checkpoints)
+    if not found:
+        raise WorkdirError(f"{folder}: holds no checkpoint; run `natjax train` until the first one is saved")
+    return checkpoint.at(checkpoints, found[-1])
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object a line, in the order of steps."""
+
+    def __init__(self, file: Path, last_step: int):
+        """Opens the file; records after `last_step` are dropped, since those steps are made again.
+
+        Args:
+            file: the file, which need not exist.
+            last_step: the step from which training goes on.
+        """
+        self.file = file
+        records = [json.loads(line) for line in file.read_text().splitlines() if line] if file.exists() else []
+        kept = [r for r in records if r["step"] <= last_step]
+        self.seconds = max((r["seconds"] for r in kept), default=0.0)
+        if len(kept) != len(records):
+            atomic.write_text(file, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a record."""
+        with self.file.open("a") as out:
+            out.write(json.dumps(record) + "\n")
+
+
+def average(
+    folder: Path, config: Config, name: str, score: Callable[[PyTree], dict[str, float]], say: Callable[[str], None]
+) -> dict[str, float]:
+    """Averages the checkpoints that a name stands for, scores the result on the validation set, and keeps it.
+
+    Args:
+        folder: the workdir.
+        config: the run's config.
+        name: one of AVERAGES.
+        score: validation scores of parameters; must hold "bleu".
+        say: told of checkpoints that could not be read.
+    """
+    checkpoints, training = folder / "checkpoints", config.training
+    candidates = checkpoint.regular(checkpoints, training.save_every, training.steps)
+    if name == "average-best":
+        chosen = checkpoint.best(checkpoints, candidates, training.keep_best)
+    else:
+        chosen = candidates[-training.keep_last :]
+    trees = []
+    for step in chosen:
+        try:
+            trees.append(checkpoint.load_params(checkpoint.at(checkpoints, step)))
+        except CheckpointError as error:
+            say(f"{error}; left out of {name}")
+    if not trees:
+        raise CheckpointError(f"{checkpoints}: no checkpoint left to average; run the training again")
+    params = checkpoint.mean(trees)
+    scores = score(params)
+    checkpoint.save(checkpoints / name, {"params": params}, {"steps": chosen, **scores})
+    return scores

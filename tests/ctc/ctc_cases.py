@@ -1,0 +1,35 @@
+"""Random batches, and the loss with its gradient, compiled once a shape and set of options."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import ctc
+
+
+def rows(seed, batch, frames, size, vocabulary, feasible=False):
+    """A random batch: logits, logit_lengths, labels, label_lengths."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(batch, frames, vocabulary), scale=2.0).astype(np.float32)
+    labels = random.integers(1, vocabulary, (batch, size), dtype=np.int32)
+    label_lengths = random.integers(0, size + 1, batch, dtype=np.int32)
+    logit_lengths = random.integers(0, frames + 1, batch, dtype=np.int32)
+    if feasible:
+        needed = [n + int((row[1:n] == row[: max(n - 1, 0)]).sum()) for row, n in zip(labels, label_lengths)]
+        logit_lengths = np.maximum(logit_lengths, np.array(needed, np.int32))
+        assert logit_lengths.max() <= frames
+    return tuple(map(jnp.asarray, (logits, logit_lengths, labels, label_lengths)))
+
+
+@partial(jax.jit, static_argnames=("blank_id", "label_smoothing", "infeasible", "implementation"))
+def _loss_and_vjp(logits, logit_lengths, labels, label_lengths, weights, **options):
+    losses, vjp = jax.vjp(lambda z: ctc.ctc_loss(z, logit_lengths, labels, label_lengths, **options), logits)
+    return losses, vjp(weights.astype(losses.dtype))[0]
+
+
+def loss_and_vjp(*batch, weights=None, **options):
+    """Losses, and the gradient of their weighted sum, as numpy arrays."""
+    weights = jnp.ones(batch[0].shape[0], jnp.float32) if weights is None else weights
+    return jax.tree.map(np.asarray, _loss_and_vjp(*batch, weights, **options))

@@ -1,0 +1,299 @@
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig
+from natjax.data import prepare as module
+from natjax.data.corpus import normalise
+from natjax.data.prepare import open_prepared, prepare, recipe
+from natjax.errors import DataError, StoreError, UserError, VocabularyError
+
+SOURCE = [f"the {colour} {thing} \u00a0 number {i} is here ." for i in range(12)
+          for colour in ("red", "green") for thing in ("house", "garden")]  # fmt: skip
+TARGET = [f"hier ist {thing} Nummer {i} in {colour} ." for i in range(12)
+          for colour in ("Rot", "Grün") for thing in ("das Haus", "der Garten")]  # fmt: skip
+# One pair for each filter: empty, too long, ratio, infeasible at 2 frames a piece.
+ODD_SOURCE = ["", "word " * 70, "the house", "a"]
+ODD_TARGET = ["leer", "Wort", "x " * 12, "r" * 4]
+OBTAIN = "get it from https://example.org/corpus"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    """A corpus on disk with a pair for each filter, and a config that names it."""
+    write(tmp_path / "text", [*SOURCE, *ODD_SOURCE], [*TARGET, *ODD_TARGET])
+    return Config(
+        name="small",
+        data=DataConfig(root=str(tmp_path / "text"), max_length=64, max_ratio=2.0, obtain=OBTAIN),
+        vocab=VocabConfig(size=70),
+        model=ModelConfig(ratio=2.0),
+    )
+
+
+def write(folder: Path, source: list[str], target: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    files = {
+        "train.source": source,
+        "train.target": target,
+        "valid.source": [*SOURCE[:5], "", "word " * 70],
+        "valid.target": [*TARGET[:5], "y", "z"],
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def change(config: Config, fields: dict) -> Config:
+    for name, value in fields.items():
+        section, field = name.split(".")
+        changed = dataclasses.replace(getattr(config, section), **{field: value})
+        config = dataclasses.replace(config, **{section: changed})
+    return config
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def fails(config: Config, folder: Path, kind: type[UserError], match: str) -> None:
+    """Preparing raises one line of this kind and leaves neither the folder nor anything beside it."""
+    beside = names(folder.parent)
+    with pytest.raises(kind, match=match) as caught:
+        prepare(config, folder, silent)
+    assert "\n" not in str(caught.value)
+    assert names(folder.parent) == beside
+
+
+def test_text_becomes_rows_that_decode_to_the_normalised_text(config, tmp_path):
+    said = []
+    prepare(config, tmp_path / "store", said.append)
+    store, vocabularies = open_prepared(config, tmp_path / "store")
+    assert vocabularies.joint and len(vocabularies.source) == 70
+    for split, rows in (("train", len(SOURCE)), ("valid", 5)):
+        view = store.split(split)
+        assert view.rows == rows
+        sources, targets = ([side(i).tolist() for i in range(rows)] for side in (view.source, view.target))
+        assert vocabularies.source.decode(sources) == [normalise(line) for line in SOURCE[:rows]]
+        assert vocabularies.target.decode(targets) == [normalise(line) for line in TARGET[:rows]]
+        assert all(row[-1] == 2 and 2 not in row[:-1] for row in sources)
+        assert not any(2 in row for row in targets)
+    assert said[1] == (
+        "train: 52 pairs read, 48 kept; dropped: 1 empty, 1 too long (> 64 pieces), 1 ratio > 2.0, "
+        "1 infeasible at 2.0 frames a piece"
+    )
+    assert said[2] == "valid: 7 pairs read, 5 kept; dropped: 1 empty, 1 too long (> 64 pieces)"
+    assert store.metadata["filters"]["train"].items() >= {
+        ("total", 52), ("kept", 48), ("empty", 1), ("too_long", 1), ("ratio", 1), ("infeasible", 1)
+    }  # fmt: skip
+    assert names(tmp_path) == ["store", "text"]
+
+
+def test_chunks_change_nothing(config, tmp_path, monkeypatch):
+    prepare(config, tmp_path / "whole", silent)
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    prepare(config, tmp_path / "chunks", silent)
+    assert len(names(tmp_path / "whole")) == 10 and names(tmp_path / "whole") == names(tmp_path / "chunks")
+    for name in names(tmp_path / "whole"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "chunks" / name).read_bytes()
+
+
+def test_target_eos_separate_vocabularies_and_other_losses(config, tmp_path):
+    config = change(
+        config,
+        {
+            "objective.target_eos": True,
+            "objective.loss": "ce",
+            "vocab.joint": False,
+            "model.share_embeddings": False,
+            "vocab.size": 50,
+        },
+    )
+    said = []
+    prepare(config, tmp_path / "store", said.append)
+    store, vocabularies = open_prepared(config, tmp_path / "store")
+    train = store.split("train")
+    assert not vocabularies.joint and vocabularies.source.fingerprint != vocabularies.target.fingerprint
+    assert said[0] == "vocabulary: 50 and 50 pieces (bpe)"
+    assert all(train.target(i)[-1] == 2 for i in range(train.rows))
+    assert vocabularies.target.decode([train.target(0)]) == [normalise(TARGET[0])]
+    assert "infeasible" not in said[1] and "frames_ratio" not in store.metadata["recipe"]
+
+
+@pytest.mark.parametrize(("max_length", "eos"), [(19, False), (20, False), (20, True), (21, True)])
+def test_lengths_count_eos_so_that_no_row_is_longer_than_promised(config, tmp_path, max_length, eos):
+    # Targets of this corpus have 19 or 20 pieces, sources fewer.
+    config = change(config, {"data.max_length": max_length, "objective.target_eos": eos})
+    prepare(config, tmp_path / "store", silent)
+    train = open_prepared(config, tmp_path / "store")[0].split("train")
+    assert train.target_lengths.max() == max_length > train.source_lengths.max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"vocab.size": 60}, "vocab.size 70 -> 60"),
+        ({"model.ratio": 3.0}, "frames_ratio 2.0 -> 3.0"),
+        ({"objective.loss": "ce"}, "frames_ratio 2.0 -> None"),
+        ({"objective.target_eos": True}, "objective.target_eos False -> True"),
+        ({"data.train_target": "distilled"}, "data.train_target 'train.target' -> 'distilled'"),
+        ({"data.embedded": "demo"}, "data.embedded 'none' -> 'demo', grammar_version None -> "),
+        ({"data.max_length": 32, "data.max_ratio": 3.0}, "data.max_length 64 -> 32, data.max_ratio 2.0 -> 3.0"),
+    ],
+)
+def test_a_store_of_another_recipe_is_refused_with_every_difference(config, tmp_path, arguments, named):
+    prepare(config, tmp_path / "store", silent)
+    with pytest.raises(StoreError, match="made with other settings") as caught:
+        open_prepared(change(config, arguments), tmp_path / "store")
+    assert f"({named}" in str(caught.value)
+    assert str(caught.value).endswith("run natjax prepare again, or name another --data.store")
+
+
+def test_what_a_store_does_not_depend_on_may_change(config, tmp_path):
+    prepare(config, tmp_path / "store", silent)
+    other = change(
+        config,
+        {
+            "data.buckets": 3,
+            "data.length_multiple": 16,
+            "data.store": "elsewhere",
+            "data.obtain": "x",
+            "training.seed": 9,
+            "model.dropout": 0.0,
+        },
+    )
+    assert recipe(other) == recipe(config)
+    assert open_prepared(other, tmp_path / "store")[0].split("train").rows == 48
+
+
+def test_every_field_of_data_and_vocabulary_is_in_the_recipe_or_named_here(config):
+    without = {"data.store", "data.obtain", "data.buckets", "data.length_multiple"}
+    fields = {f"data.{field.name}" for field in dataclasses.fields(DataConfig)}
+    fields |= {f"vocab.{field.name}" for field in dataclasses.fields(VocabConfig)}
+    assert set(recipe(config)) == fields - without | {"objective.target_eos", "frames_ratio"}
+
+
+def test_a_vocabulary_that_was_exchanged_is_found(config, tmp_path):
+    prepare(config, tmp_path / "store", silent)
+    prepare(change(config, {"vocab.size": 71}), tmp_path / "other", silent)
+    model = (tmp_path / "other" / "vocab.model").read_bytes()
+    (tmp_path / "store" / "vocab.model").write_bytes(model)
+    with pytest.raises(StoreError, match=r"vocab\.model: .* bytes instead of"):
+        open_prepared(config, tmp_path / "store")
+    path = tmp_path / "store" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["files"]["vocab.model"]["bytes"] = len(model)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="the vocabulary is not the one of the tokens"):
+        open_prepared(config, tmp_path / "store")
+    metadata["recipe"] = None
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="names no recipe"):
+        open_prepared(config, tmp_path / "store")
+
+
+def test_missing_text_says_where_to_get_it(config, tmp_path, monkeypatch):
+    (tmp_path / "text" / "valid.target").unlink()
+    fails(config, tmp_path / "store", DataError, rf"text/valid\.target: no such file; check data\.root; {OBTAIN}$")
+    elsewhere = change(config, {"data.root": str(tmp_path / "nowhere")})
+    fails(elsewhere, tmp_path / "store", DataError, rf"nowhere/train\.source: no such file.*; {OBTAIN}$")
+    monkeypatch.delenv("NATJAX_DATA", raising=False)
+    unset = change(config, {"data.root": "$NATJAX_DATA/corpus"})
+    fails(unset, tmp_path / "store", DataError, rf"NATJAX_DATA is not set; .*; {OBTAIN}$")
+    silent_config = change(unset, {"data.obtain": ""})
+    fails(silent_config, tmp_path / "store", DataError, r"export NATJAX_DATA=<folder>$")
+
+
+def test_unusable_text_leaves_nothing_behind(config, tmp_path):
+    text = tmp_path / "text"
+    good = (text / "train.target").read_bytes()
+    (text / "train.target").write_bytes(good + b"one more\n")
+    fails(config, tmp_path / "store", DataError, r"train\.source has 52 lines but .*train\.target has 53")
+    (text / "train.target").write_bytes(good[:40] + b"\xff" + good[40:])
+    fails(config, tmp_path / "store", DataError, r"train\.target:2: not UTF-8 \(byte 0xff at offset 40\)")
+
+
+def test_nothing_left_after_filtering_tells_the_counts(config, tmp_path):
+    tight = change(config, {"data.max_length": 2})
+    fails(
+        tight, tmp_path / "store", DataError, r"train corpus is empty .*52 pairs read, 0 kept; dropped: 1 empty, 51 too"
+    )
+    write(tmp_path / "text", ["", " \u00a0"], ["", "x"])
+    fails(config, tmp_path / "store", DataError, r"train corpus is empty .*2 pairs read, 0 kept; dropped: 2 empty")
+    write(tmp_path / "text", [], [])
+    fails(config, tmp_path / "store", DataError, r"train corpus is empty .*0 pairs read, 0 kept")
+    write(tmp_path / "text", SOURCE, TARGET)
+    for name in ("valid.source", "valid.target"):
+        (tmp_path / "text" / name).write_text("")
+    fails(config, tmp_path / "store", DataError, r"valid corpus is empty after filtering: 0 pairs read")
+
+
+def test_a_vocabulary_that_the_text_does_not_allow(config, tmp_path):
+    fails(change(config, {"vocab.size": 50000}), tmp_path / "store", VocabularyError, r"at most \d+ pieces")
+    fails(change(config, {"vocab.size": 8}), tmp_path / "store", VocabularyError, r"raise --vocab\.size")
+
+
+def test_a_failed_second_run_keeps_the_first_store(config, tmp_path):
+    prepare(config, tmp_path / "store", silent)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "store").iterdir()}
+    fails(change(config, {"vocab.size": 50000}), tmp_path / "store", VocabularyError, "at most")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 2500):  # less than the first array, less than metadata.json alone
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            fails(change(config, {"vocab.size": 80}), tmp_path / "store", StoreError, r"/store: cannot be written")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {p.name: p.read_bytes() for p in (tmp_path / "store").iterdir()} == before
+    open_prepared(config, tmp_path / "store")
+
+
+def test_the_store_may_not_replace_other_things(config, tmp_path):
+    fails(config, tmp_path / "text", StoreError, r"text: holds 'train\.source', which is no part of a token store")
+    assert (tmp_path / "text" / "train.source").is_file()
+
+
+def test_the_embedded_corpus_needs_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "EMBEDDED_PAIRS", {"demo": 300, "hard": 400})
+    monkeypatch.setattr(module, "EMBEDDED_VALID_PAIRS", 50)
+    for difficulty, pairs in (("demo", 300), ("hard", 400)):
+        config = Config(
+            name=difficulty,
+            data=DataConfig(embedded=difficulty),
+            vocab=VocabConfig(size=120),
+            objective=ObjectiveConfig(loss="ce"),
+        )
+        prepare(config, tmp_path / difficulty, silent)
+        store, vocabularies = open_prepared(config, tmp_path / difficulty)
+        assert (store.split("train").rows, store.split("valid").rows) == (pairs, 50)
+        sources = [store.split(split).source(i).tolist() for split in ("train", "valid") for i in range(50)]
+        examples = [e for split in ("train", "valid") for e in module.grammar.generate(difficulty, split, 50, seed=0)]
+        assert vocabularies.source.decode(sources) == [normalise(example.source) for example in examples]
+
+
+def test_real_text(corpora, tmp_path):
+    names = dict(train_source="train.en", train_target="train.de", valid_source="valid.en", valid_target="valid.de")
+    config = Config("real", DataConfig(root=str(corpora / "multi30k"), **names), model=ModelConfig(ratio=2.0))
+    said = []
+    prepare(config, tmp_path / "store", said.append)
+    store, vocabularies = open_prepared(config, tmp_path / "store")
+    assert said[1].startswith("train: 28,998 pairs read, 28,99")
+    lines = (corpora / "multi30k" / "valid.de").read_text(encoding="utf-8").splitlines()
+    valid = store.split("valid")
+    decoded = vocabularies.target.decode(valid.target(i) for i in range(valid.rows))
+    same = sum(a == normalise(b) for a, b in zip(decoded, lines, strict=True))
+    assert same > 0.99 * len(lines)  # the others hold a character that training never shows
+
+
+def test_the_data_side_does_not_need_jax():
+    modules = ", ".join(f"natjax.data.{p.stem}" for p in sorted(Path(module.__file__).parent.glob("[!_]*.py")))
+    program = f"import sys, {modules}\nprint([m for m in ('jax', 'flax', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

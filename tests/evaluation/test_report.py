@@ -1,0 +1,124 @@
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import natjax
+from natjax.errors import UserError
+from natjax.evaluation import report
+
+
+def write(path, **changes):
+    fields = {
+        "name": "multi30k_en_de/nat_ctc_raw",
+        "command": "natjax evaluate --model runs/a",
+        "data": "multi30k test_2016_flickr, 1,000 sentences",
+        "seed": 3,
+        "wall_seconds": 1.5,
+        "metrics": {"bleu": np.float32(30.5), "sentences": np.int64(1000), "bleu_signature": "nrefs:1|tok:13a"},
+        "targets": {"bleu": 30},
+    }
+    return report.write_result(path, **{**fields, **changes})
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_result_holds_every_field(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    written = write(tmp_path / "a.json")
+    read = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert read == written
+    assert set(read) == {
+        "name", "command", "commit", "date", "machine", "versions", "seed", "data", "wall_seconds", "metrics",
+        "targets",
+    }  # fmt: skip
+    assert read["metrics"] == {"bleu": 30.5, "sentences": 1000, "bleu_signature": "nrefs:1|tok:13a"}
+    assert before <= datetime.fromisoformat(read["date"]) <= datetime.now(UTC)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_extra_stands_apart(tmp_path):
+    assert write(tmp_path / "a.json", extra={"note": "warm"})["extra"] == {"note": "warm"}
+
+
+def test_the_machine_is_this_one():
+    machine = report.machine()
+    assert machine["cores"] == len(os.sched_getaffinity(0))
+    kib = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
+    assert machine["memory_gib"] == pytest.approx(kib / 2**20, abs=0.06)
+    assert machine["cpu"]
+    assert machine["accelerator"] == {
+        "platform": jax.default_backend(),
+        "kind": jax.devices()[0].device_kind,
+        "count": jax.device_count(),
+    }
+
+
+def test_versions_are_the_installed_ones():
+    versions = report.versions()
+    assert versions["natjax"] == natjax.__version__
+    assert versions["jax"] == jax.__version__
+    assert versions["numpy"] == np.__version__
+    assert versions["orbax"] == version("orbax-checkpoint")
+    assert {"python", "jaxlib", "flax", "optax", "sentencepiece", "sacrebleu"} < set(versions)
+
+
+def test_commit_tells_clean_from_dirty_from_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert report.commit() == "unknown"
+    git(tmp_path, "init", "-q")
+    assert report.commit() == "unknown"
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "result.json").write_text("{}")  # a result that is being written makes nothing dirty
+    assert report.commit() == head
+    (tmp_path / "file").write_text("two")
+    assert report.commit() == f"{head}-dirty"
+
+
+def test_commit_without_git_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert report.commit() == "unknown"
+
+
+def test_a_number_that_is_not_finite_leaves_the_old_file(tmp_path):
+    write(tmp_path / "a.json")
+    old = (tmp_path / "a.json").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path / "a.json", metrics={"bleu": float("nan")})
+    with pytest.raises(TypeError, match="ndarray does not go into a result file"):
+        write(tmp_path / "a.json", metrics={"bleu": np.zeros(2)})
+    assert (tmp_path / "a.json").read_bytes() == old
+
+
+def test_a_failing_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    file.write_text("old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write(file)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="cannot be written") as raised:
+        write(tmp_path / "missing" / "a.json")
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,90 @@
+"""Attention and the stack: against a loop in numpy, and blind to what lies beyond a row's length."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax.config import ModelConfig
+from natjax.layers.attention import attend
+from natjax.layers.dropout import step_noise
+from natjax.layers.stack import Stack
+
+CONFIG = ModelConfig.tiny(width=16, feed_forward=32, heads=2, dropout=0.1)
+
+
+def _plain_attention(query, key, value, lengths):
+    B, T, H, K = query.shape
+    out = np.zeros((B, T, H, K))
+    for b in range(B):
+        for h in range(H):
+            for t in range(T):
+                scores = np.array([query[b, t, h] @ key[b, s, h] / np.sqrt(K) for s in range(lengths[b])])
+                weights = np.exp(scores - scores.max())
+                weights /= weights.sum()
+                out[b, t, h] = sum(w * value[b, s, h] for s, w in enumerate(weights))
+    return out
+
+
+def test_attend_against_a_loop():
+    generator = np.random.default_rng(0)
+    query = generator.normal(size=(3, 4, 2, 8)).astype(np.float32)
+    key, value = generator.normal(size=(2, 3, 6, 2, 8)).astype(np.float32)
+    lengths = np.array([6, 1, 3])
+    out = attend(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value), jnp.asarray(lengths))
+    np.testing.assert_allclose(out, _plain_attention(query, key, value, lengths), rtol=1e-4, atol=1e-5)
+
+
+def _stack(norm="pre", depth=3):
+    config = dataclasses.replace(CONFIG, norm=norm)
+    stack = Stack(config, depth)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 16)), jnp.float32)
+    memory = jnp.asarray(np.random.default_rng(2).normal(size=(2, 5, 16)), jnp.float32)
+    lengths, memory_lengths = jnp.array([7, 4]), jnp.array([5, 2])
+    params = stack.init(jax.random.key(0), x, lengths, memory, memory_lengths)
+    return stack, params, x, lengths, memory, memory_lengths
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_what_lies_beyond_the_lengths_changes_nothing(norm):
+    stack, params, x, lengths, memory, memory_lengths = _stack(norm)
+    apply = jax.jit(stack.apply)
+    out = apply(params, x, lengths, memory, memory_lengths)
+    other = apply(params, x.at[1, 4:].set(9.0), lengths, memory.at[1, 2:].set(-9.0), memory_lengths)
+    np.testing.assert_array_equal(out[0], other[0])
+    np.testing.assert_array_equal(out[1, :4], other[1, :4])
+    assert not np.array_equal(out[1, 4:], other[1, 4:])
+
+
+def test_there_is_no_causal_mask():
+    stack, params, x, lengths, memory, memory_lengths = _stack()
+    out = stack.apply(params, x, lengths, memory, memory_lengths)
+    changed = stack.apply(params, x.at[0, 6].set(5.0), lengths, memory, memory_lengths)
+    assert np.abs(np.asarray(out[0, 0]) - np.asarray(changed[0, 0])).max() > 1e-4
+
+
+def test_layers_have_parameters_and_dropout_of_their_own():
+    stack, params, x, lengths, memory, memory_lengths = _stack()
+    kernel = np.asarray(params["params"]["layers"]["feed_forward"]["up_kernel"])
+    assert kernel.shape[0] == 3
+    assert not np.array_equal(kernel[0], kernel[1])
+    # The same layer twice: were both given the same noise, the two-layer stack would drop the same places twice.
+    same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), params["params"]["layers"])
+    params = {"params": {**params["params"], "layers": same}}
+    noise = step_noise(1, jnp.int32(0), 2)
+    first = stack.apply(params, x, lengths, memory, memory_lengths, noise)
+    again = stack.apply(params, x, lengths, memory, memory_lengths, noise)
+    later = stack.apply(params, x, lengths, memory, memory_lengths, step_noise(1, jnp.int32(1), 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, later)
+
+
+def test_layers_draw_different_masks():
+    from natjax.layers.dropout import keep_mask
+
+    noise = step_noise(1, jnp.int32(0), 4)
+    masks = [np.asarray(keep_mask((4, 8, 16), 0.5, noise.fold(jnp.uint32(layer)))) for layer in range(3)]
+    agreement = [(masks[i] == masks[j]).mean() for i in range(3) for j in range(i)]
+    assert all(abs(a - 0.5) < 0.12 for a in agreement)

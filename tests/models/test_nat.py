@@ -1,0 +1,127 @@
+"""The model: company invariance, dtypes, presets, and what reaches what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from natjax.config import ModelConfig
+from natjax.models import nat
+from natjax.objectives.training import objective_sums
+
+SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}),
+         ("ctc", {"norm": "post", "positions": "learned", "initializer": "bert", "activation": "relu"})]  # fmt: skip
+
+
+def _row_losses(loss, model_fields):
+    """A function batch -> f32[B], the loss of each row alone, by giving one row weight at a time."""
+    config, network, objective, params = tiny.build(loss, **model_fields)
+
+    @jax.jit
+    def losses(batch):
+        def one(row):
+            weights = jnp.where(jnp.arange(batch.weights.shape[0]) == row, batch.weights, 0.0)
+            return objective_sums(network, objective, config.objective, params, batch._replace(weights=weights), None)[
+                1
+            ].loss
+
+        return jnp.stack([one(r) for r in range(batch.source.shape[0])])
+
+    return losses
+
+
+@pytest.mark.parametrize(("loss", "fields"), SEAMS)
+def test_a_row_does_not_see_its_company(loss, fields):
+    losses = _row_losses(loss, fields)
+    batch, other = tiny.batch(seed=0), tiny.batch(seed=1)
+    mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[:2], b[2:]]), batch, other)
+    # The same compiled shape: bitwise, whatever the other rows hold.
+    np.testing.assert_array_equal(losses(batch)[:2], losses(mixed)[:2])
+
+
+@pytest.mark.parametrize(("loss", "fields"), SEAMS)
+def test_padding_changes_no_loss(loss, fields):
+    losses = _row_losses(loss, fields)
+    batch = tiny.batch()
+    np.testing.assert_allclose(losses(tiny.pad(batch, 6, 12, 13))[:4], losses(batch), rtol=1e-5)
+
+
+def test_tokens_in_the_padding_are_not_read():
+    losses = _row_losses("ctc", {})
+    batch = tiny.batch()
+    beyond = jnp.arange(8)[None] >= batch.source_lengths[:, None]
+    dirty = batch._replace(source=jnp.where(beyond, 5, batch.source))
+    np.testing.assert_array_equal(losses(batch), losses(dirty))
+
+
+def test_bfloat16_is_close_to_float32():
+    batch = tiny.batch()
+    losses = [np.asarray(_row_losses("ctc", {"dtype": dtype})(batch)) for dtype in ("float32", "bfloat16")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert not np.array_equal(losses[0], losses[1])
+
+
+def test_bfloat16_parameters_and_gradients_stay_float32():
+    config, network, objective, params = tiny.build(dtype="bfloat16")
+    gradient = jax.grad(
+        lambda p: objective_sums(network, objective, config.objective, p, tiny.batch(), None)[0]
+    )(params)  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, gradient))} == {jnp.dtype(jnp.float32)}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_every_parameter_gets_a_gradient():
+    for loss, fields in SEAMS:
+        config, network, objective, params = tiny.build(loss, **fields)
+        gradient = jax.grad(
+            lambda p, network=network, objective=objective, config=config: objective_sums(
+                network, objective, config.objective, p, tiny.batch(), None
+            )[0]
+        )(params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+            assert float(jnp.abs(leaf).max()) > 0, (loss, fields, jax.tree_util.keystr(path))
+
+
+def test_the_decoder_sees_later_frames():
+    _, network, _, params = tiny.build()
+    batch = tiny.batch(rows=1)
+
+    def first_frame(source):
+        head = network.apply({"params": params}, source, batch.source_lengths, 16)
+        return np.asarray(head.hidden[0, 0])
+
+    last = int(batch.source_lengths[0]) - 1
+    changed = batch.source.at[0, last].set(9)
+    assert np.abs(first_frame(batch.source) - first_frame(changed)).max() > 1e-5
+
+
+def _count(config: ModelConfig) -> int:
+    """Parameters by formula."""
+    D, F = config.width, config.feed_forward
+    attention, feed_forward, norm = 4 * D * D + 4 * D, 2 * D * F + F + D, 2 * D
+    encoder = config.encoder_layers * (attention + feed_forward + 2 * norm)
+    decoder = config.decoder_layers * (2 * attention + feed_forward + 3 * norm)
+    finals = 2 * norm if config.norm == "pre" else 0
+    positions = 2 * config.max_positions * D if config.positions == "learned" else 0
+    return encoder + decoder + finals + positions
+
+
+@pytest.mark.parametrize("preset", [ModelConfig.base(), ModelConfig.small(), ModelConfig.tiny()])
+def test_presets_have_the_parameters_of_the_formula(preset):
+    model = nat.NAT(preset, 1000, 1000)
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, jnp.zeros((1, 8), jnp.int32), jnp.array([8]), 8), jax.random.key(0)
+    )
+    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    assert total == _count(preset) + 1000 * preset.width + 1000  # shared embeddings, output bias
+
+
+def test_separate_embeddings():
+    config, _, objective, _ = tiny.build(share_embeddings=False)
+    network = nat.build(config, 20, 30, needs_length=False)
+    params = nat.init(network, 0)
+    assert params["source_embedding"]["table"].shape == (20, 16)
+    assert params["output_embedding"]["table"].shape == (30, 16)
+    head = network.apply({"params": params}, jnp.ones((1, 4), jnp.int32), jnp.array([4]), objective.max_frames(4, 0))
+    assert head.kernel.shape == (16, 30)

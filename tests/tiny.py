@@ -1,0 +1,64 @@
+"""Small models and batches that several tests share."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import objectives
+from natjax.config import Config, DataConfig, DecodingConfig, ModelConfig, ObjectiveConfig, TrainingConfig, VocabConfig
+from natjax.models import nat
+from natjax.objectives.training import DeviceBatch
+
+SIZE = 37
+
+
+def config(**model) -> Config:
+    """A run that takes seconds: 2+2 layers of width 16 on the embedded corpus."""
+    preset = dict(encoder_layers=2, decoder_layers=2, width=16, feed_forward=32, heads=2, dropout=0.1, ratio=2.0)
+    return Config(
+        name="tiny",
+        data=DataConfig(embedded="demo", max_length=40, buckets=2),
+        vocab=VocabConfig(size=300),
+        model=ModelConfig.tiny(**{**preset, **model}),
+        objective=ObjectiveConfig(),
+        training=TrainingConfig(steps=6, batch_frames=512, learning_rate=1e-3, warmup_steps=2, log_every=2,
+                                eval_every=3, eval_sentences=8, save_every=3, keep_last=2, keep_best=2),
+        decoding=DecodingConfig(batch_frames=1024, max_source_length=32),
+    )  # fmt: skip
+
+
+def build(loss="ctc", **model):
+    """(config, model, objective, parameters) with parameters large enough to matter."""
+    made = config(**model)
+    made = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss=loss, length_range=6))
+    objective = objectives.build(made)
+    network = nat.build(made, SIZE, SIZE, needs_length=objective.needs_length)
+    return made, network, objective, nat.init(network, 3)
+
+
+def batch(rows=4, S=8, N=9, seed=0) -> DeviceBatch:
+    """Random sentences of different lengths."""
+    generator = np.random.default_rng(seed)
+    source_lengths = generator.integers(4, S + 1, rows).astype(np.int32)
+    target_lengths = generator.integers(1, N + 1, rows).astype(np.int32)
+    source = generator.integers(4, SIZE, (rows, S)).astype(np.int32)
+    target = generator.integers(4, SIZE, (rows, N)).astype(np.int32)
+    source[np.arange(S)[None] >= source_lengths[:, None]] = 0
+    target[np.arange(N)[None] >= target_lengths[:, None]] = 0
+    arrays = source, source_lengths, target, target_lengths, np.ones(rows, np.float32)
+    return DeviceBatch(*map(jnp.asarray, arrays))
+
+
+def pad(batch: DeviceBatch, rows: int, S: int, N: int) -> DeviceBatch:
+    """The same sentences in a larger static shape."""
+    B = batch.source.shape[0]
+
+    def grow(array, *shape):
+        return jnp.pad(array, [(0, wanted - have) for wanted, have in zip(shape, array.shape)])
+
+    lengths = jnp.pad(batch.source_lengths, (0, rows - B), constant_values=1)
+    return DeviceBatch(
+        grow(batch.source, rows, S), lengths, grow(batch.target, rows, N),
+        grow(batch.target_lengths, rows), grow(batch.weights, rows),
+    )  # fmt: skip
