@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from natjax.errors import ConfigError
+from natjax.frames import frame_count
 
 
 @dataclass(frozen=True)
@@ -265,15 +266,21 @@ def validate(config: Config) -> None:
         (config.training.seed >= 0, "training.seed: must not be negative"),
         (config.training.batch_frames >= config.model.ratio * config.data.max_length,
          "training.batch_frames: smaller than one sentence of data.max_length pieces at model.ratio"),
-        (config.model.positions != "learned"
-         or config.model.max_positions >= config.model.ratio * max(config.data.max_length,
-                                                                   config.decoding.max_source_length),
-         "model.max_positions: fewer than model.ratio × the longest source (data.max_length, "
-         "decoding.max_source_length)"),
+        (config.model.positions != "learned" or config.model.max_positions >= _longest(config),
+         f"model.max_positions: {_longest(config)} positions are needed for the longest source "
+         "(data.max_length, decoding.max_source_length)"),
     ]  # fmt: skip
     for fine, message in checks:
         if not fine:
             raise ConfigError(message)
+
+
+def _longest(config: Config) -> int:
+    """Most positions that the encoder or the decoder will be given."""
+    source = max(config.data.max_length, config.decoding.max_source_length)
+    if config.objective.loss == "ctc":
+        return frame_count(source, config.model.ratio)
+    return source + config.objective.length_range
 
 
 def to_json(config: Config) -> str:

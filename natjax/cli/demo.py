@@ -1,12 +1,20 @@
 """natjax demo: trains vanilla NAT and CTC on the embedded corpus, scores both, translates."""
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from natjax import atomic
 from natjax.config import Config, load_config
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from natjax.data.validation import ScoredText
+    from natjax.translator import Translator
 
 SUMMARY = "train two small translators on an embedded corpus, score them, translate (some minutes)"
 EPILOG = """examples:
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     rows.append(_score("CTC", Translator.load(workdir), test, difficulty))
 
     console.print(_table(rows, len(test.sources), ctc.training.steps))
+    atomic.write_text(workdir / "demo.json", _as_json(rows, ctc, len(test.sources)))
     for i in range(5):
         console.print(f"\nsource   {test.sources[i]}", markup=False)
         for row in (rows[0], rows[-1]):
@@ -80,7 +89,9 @@ def _train(config: Config, folder: Path, label: str) -> None:
         train(config, folder, watch=watch)
 
 
-def _score(system: str, translator, test, difficulty: str, golden: list[int] | None = None) -> _Row:
+def _score(
+    system: str, translator: "Translator", test: "ScoredText", difficulty: str, golden: list[int] | None = None
+) -> _Row:
     from natjax.data.grammar import exactly_valid
     from natjax.evaluation.metrics import score
 
@@ -93,7 +104,16 @@ def _score(system: str, translator, test, difficulty: str, golden: list[int] | N
     return _Row(system, scores.bleu, 100 * sum(valid) / len(valid), scores.repetition_rate, milliseconds, texts)
 
 
-def _table(rows: list[_Row], sentences: int, updates: int):
+def _as_json(rows: list[_Row], config: Config, sentences: int) -> str:
+    """What the table shows, for programs."""
+    systems = [{"system": r.system, "bleu": r.bleu, "exactly_valid": r.exact, "repetition_rate": r.repetition,
+                "milliseconds": r.milliseconds} for r in rows]  # fmt: skip
+    data = f"embedded corpus {config.data.embedded}, {sentences} held-out sentences, all valid translations"
+    about = {"data": data, "seed": config.training.seed, "updates": config.training.steps, "systems": systems}
+    return json.dumps(about, indent=2) + "\n"
+
+
+def _table(rows: list[_Row], sentences: int, updates: int) -> "Table":
     from rich.table import Table
 
     table = Table(title=f"{sentences} held-out sentences, all valid translations as references, {updates} updates each")

@@ -339,12 +339,12 @@ DEMO = Lexicon(
     main_orders={"sVtproE": 1.0},
     inverted_orders={"VstproE": 1.0},
     final_orders={"stproF": 1.0},
-    openings={"matrix": 0.45, "adverb": 0.3, "time": 0.2, "": 0.05},
+    openings={"matrix": 0.38, "adverb": 0.24, "time": 0.28, "": 0.1},
     tenses={"present": 0.62, "modal": 0.38},
-    slots={"quality": 0.75, "very": 0.6, "often": 0.4, "trait": 0.3, "place": 0.55, "time": 0.75},
+    slots={"quality": 0.8, "very": 0.75, "often": 0.4, "trait": 0.4, "place": 0.5, "time": 0.85},
     min_offsets=3,
     max_references=64,
-    max_words=16,
+    max_words=18,
 )
 
 HARD = DEMO._replace(

@@ -21,7 +21,6 @@ from natjax.data.vocab import Vocabularies
 from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.models import nat
-from natjax.objectives.training import Sums
 from natjax.training import checkpoint, workdir
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
@@ -70,11 +69,12 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
     """
     watch = watch or Watch()
     workdir.claim(folder, config)
-    with StopRequest() as stop:
-        run = _Run(config, folder, watch, stop)
-        state = run.restore_or_start(init_from)
-        state = run.updates(state)
-        return run.finish(state)
+    stop = StopRequest()
+    run = _Run(config, folder, watch, stop)
+    state = run.restore_or_start(init_from)
+    with stop:  # until here nothing is lost by dying at once
+        run.updates(state)
+        return run.finish()
 
 
 @dataclass
@@ -137,29 +137,30 @@ class _Run:
 
     # Updates: step after step, and what is due between two of them.
 
-    def updates(self, state: State) -> State:
+    def updates(self, state: State) -> None:
         training, first = self.config.training, int(state.step)
         self._seconds_before, self._started = self.metrics.seconds, time.perf_counter()
+        self.tally = _Tally()
         if first:
+            self.tally = _Tally(checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("tally"))
             self._due(first, state, resumed=True)
-        tally = _Tally()
+        if first < training.steps:
+            self.watch.say(f"batch shapes: {len(self.plan.buckets)}, each compiled when it first comes")
         with Feed(self.make_batch, first, training.steps) as feed:
             pending: tuple[int, Batch, StepReport] | None = None
             for step, batch in feed:
                 state, report = self.train_step(state, to_device(batch))
                 if pending:  # read while this step runs
-                    tally.add(*self._checked(*pending))
+                    self.tally.add(*self._checked(*pending))
                 pending = (step + 1, batch, report)
                 done = step + 1
                 if done % training.log_every == 0 or self._is_due(done) or self.stop.requested:
-                    tally.add(*self._checked(*pending))
+                    self.tally.add(*self._checked(*pending))
                     pending = None
                 if done % training.log_every == 0 or done == training.steps:
-                    self._log(done, tally, feed.waited_seconds)
-                    tally = _Tally()
+                    self._log(done, feed.waited_seconds)
                 self.watch.progress(done, training.steps, self.record)
                 self._due(done, state)
-        return state
 
     def _checked(self, step: int, batch: Batch, report: StepReport) -> tuple[StepReport, Batch]:
         report = jax.device_get(report)
@@ -201,7 +202,8 @@ class _Run:
 
     def _save(self, step: int, state: State, info: dict[str, Any]) -> None:
         training = self.config.training
-        checkpoint.save(checkpoint.at(self.checkpoints, step), state, {"step": step, **info})
+        info = {"step": step, **info, "tally": self.tally.totals}
+        checkpoint.save(checkpoint.at(self.checkpoints, step), state, info)
         checkpoint.prune(self.checkpoints, training.save_every, training.steps, training.keep_last, training.keep_best)
 
     # Evaluation and reports.
@@ -217,7 +219,8 @@ class _Run:
         text = ScoredText(*(side[: self.config.training.eval_sentences] for side in self.validation))
         translations = self.translator.with_params(params).translate(text.sources, on_batch=lambda _: self._poll())
         if samples:
-            self.watch.samples([(text.sources[i], text.references[i][0], translations[i]) for i in range(3)])
+            shown = zip(text.sources[:3], text.references, translations)
+            self.watch.samples([(source, references[0], hypothesis) for source, references, hypothesis in shown])
         scores = score(translations, text.references, language=self.config.data.target_language)
         loss = float(sums.loss / max(sums.tokens, 1))
         return {"loss": loss, "infeasible": int(sums.infeasible), "bleu": scores.bleu, "chrf": scores.chrf,
@@ -227,8 +230,9 @@ class _Run:
         if self.stop.requested:
             raise _Stopping
 
-    def _log(self, step: int, tally: "_Tally", waited: float) -> None:
-        self._write({"step": step, **tally.report(), "data_wait_seconds": round(waited, 3)})
+    def _log(self, step: int, waited: float) -> None:
+        self._write({"step": step, **self.tally.report(), "data_wait_seconds": round(waited, 3)})
+        self.tally = _Tally()
 
     def _write(self, record: dict[str, Any]) -> None:
         seconds = self._seconds_before + time.perf_counter() - self._started
@@ -239,7 +243,7 @@ class _Run:
 
     # End: averages, and the scores of what translating will use.
 
-    def finish(self, state: State) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         scores = {}
         for name in workdir.AVERAGES:
             try:
@@ -257,27 +261,27 @@ class _Run:
 
 
 class _Tally:
-    """Sums over the updates since the last record."""
+    """Sums over the updates since the last record; checkpoints keep them, so an interrupted run records the same."""
 
-    def __init__(self) -> None:
-        self.sums, self.updates, self.norm, self.started = None, 0, 0.0, time.perf_counter()
-        self.source_tokens = 0
+    def __init__(self, totals: dict[str, float] | None = None) -> None:
+        self.totals: dict[str, float] = totals or {}
+        self.started, self._new_updates, self._new_tokens = time.perf_counter(), 0, 0
 
     def add(self, report: StepReport, batch: Batch) -> None:
-        self.sums = report.sums if self.sums is None else Sums(*(a + b for a, b in zip(self.sums, report.sums)))
-        self.updates += 1
-        self.norm += float(report.gradient_norm)
-        self.source_tokens += int((batch.source_lengths * batch.weights).sum())
+        found = {**report.sums._asdict(), "norm": report.gradient_norm, "updates": 1}
+        self.totals = {name: self.totals.get(name, 0.0) + float(value) for name, value in found.items()}
+        self._new_updates += 1
+        self._new_tokens += int((batch.source_lengths * batch.weights).sum())
 
     def report(self) -> dict[str, float]:
-        elapsed = time.perf_counter() - self.started
+        elapsed, totals = time.perf_counter() - self.started, self.totals
         return {
-            "loss": float(self.sums.loss / max(self.sums.tokens, 1)),
-            "length_loss": float(self.sums.length_loss / max(self.sums.sentences, 1)),
-            "gradient_norm": self.norm / self.updates,
-            "infeasible": int(self.sums.infeasible),
-            "source_tokens_per_second": self.source_tokens / elapsed,
-            "steps_per_second": self.updates / elapsed,
+            "loss": totals["loss"] / max(totals["tokens"], 1),
+            "length_loss": totals["length_loss"] / max(totals["sentences"], 1),
+            "gradient_norm": totals["norm"] / totals["updates"],
+            "infeasible": int(totals["infeasible"]),
+            "source_tokens_per_second": self._new_tokens / elapsed,
+            "steps_per_second": self._new_updates / elapsed,
         }
 
 

@@ -50,7 +50,7 @@ def make_train_step(
             return objective_sums(model, objective, config.objective, params, batch, noise)
 
         (total, sums), gradients = jax.value_and_grad(total_of, has_aux=True)(state.params)
-        report = StepReport(total, optax.global_norm(gradients), sums)
+        report = StepReport(total, optax.tree.norm(gradients), sums)
         return update(state, gradients, config.training), report
 
     return jax.jit(train_step, donate_argnums=0)

@@ -88,16 +88,23 @@ class Metrics:
             last_step: the step from which training goes on.
         """
         self.file = file
-        records = [json.loads(line) for line in file.read_text().splitlines() if line] if file.exists() else []
-        kept = [r for r in records if r["step"] <= last_step]
+        lines = file.read_text().splitlines() if file.exists() else []
+        kept = [r for r in map(_record, lines) if r and r["step"] <= last_step]
         self.seconds = max((r["seconds"] for r in kept), default=0.0)
-        if len(kept) != len(records):
+        if len(kept) != len(lines):
             atomic.write_text(file, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record."""
         with self.file.open("a") as out:
             out.write(json.dumps(record) + "\n")
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:  # the line that was being written when the run was killed
+        return None
 
 
 def average(

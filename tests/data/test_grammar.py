@@ -3,11 +3,13 @@
 import hashlib
 import math
 import os
+import random
 import re
 import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from itertools import combinations, product
 from pathlib import Path
 from statistics import median
 
@@ -17,9 +19,10 @@ from natjax.data import grammar
 from natjax.data.grammar import Example, exactly_valid, generate, references, weighted_references
 from natjax.errors import DataError
 
-DIFFICULTIES = ("demo", "hard")
-SAMPLE = 1500
-CHECKSUMS = {"demo": "", "hard": ""}
+CHECKSUMS = {
+    "demo": "bc55eeed347b3d93c4fb8e2f6d66b5d60c49c8cab37e4616842fff58c322470e",
+    "hard": "87884e7b07d3e98740d4a8bb37d44cb39a6d1723d4c16dafee66aff7ee69f0c0",
+}
 
 
 def table(text: str) -> list[str]:
@@ -28,28 +31,21 @@ def table(text: str) -> list[str]:
 
 # German nouns by gender, and the weak ones: nominative, other cases.
 GENDERS = {
-    "m": """Landwirt|Arzt|Doktor|Mann|König|Lehrer|Hund|Brief|Apfel|Stuhl|Wagen|Kahn|Beutel""",
+    "m": """Landwirt|Arzt|Mann|König|Lehrer|Hund|Brief|Apfel|Stuhl|Wagen|Kahn|Beutel""",
     "f": """Frau|Großmutter|Oma|Lehrerin|Nachbarin|Studentin|Katze|Kuh|Zeitung|Semmel|Uhr|Couch|Tasche|Tür""",
     "n": """Mädchen|Kind|Pferd|Ross|Haus|Bild|Gemälde|Buch|Schreiben|Brot|Brötchen|Auto|Boot|Sofa|Fenster""",
 }
 WEAK = {"Bauer": "Bauern", "Junge": "Jungen", "Bub": "Buben", "Nachbar": "Nachbarn", "Student": "Studenten"}
 FORMS = {noun: (gender, {"nom", "acc", "dat"}) for gender, nouns in GENDERS.items() for noun in table(nouns)}
 FORMS |= {noun: ("m", {"nom"}) for noun in WEAK} | {noun: ("m", {"acc", "dat"}) for noun in WEAK.values()}
-# (gender, case) -> definite article, indefinite article, weak ending, mixed ending: as a school book has them.
-AGREEMENT = {
-    ("m", "nom"): ("der", "ein", "e", "er"),
-    ("m", "acc"): ("den", "einen", "en", "en"),
-    ("m", "dat"): ("dem", "einem", "en", "en"),
-    ("f", "nom"): ("die", "eine", "e", "e"),
-    ("f", "acc"): ("die", "eine", "e", "e"),
-    ("f", "dat"): ("der", "einer", "en", "en"),
-    ("n", "nom"): ("das", "ein", "e", "es"),
-    ("n", "acc"): ("das", "ein", "e", "es"),
-    ("n", "dat"): ("dem", "einem", "en", "en"),
-}
+# Gender, case, definite article, indefinite article, weak ending, mixed ending: as a school book has them.
+DECLENSION = """m nom der ein e er|m acc den einen en en|m dat dem einem en en
+f nom die eine e e|f acc die eine e e|f dat der einer en en
+n nom das ein e es|n acc das ein e es|n dat dem einem en en"""
+AGREEMENT = {tuple(row.split()[:2]): row.split()[2:] for row in table(DECLENSION)}
 ARTICLES = {form for row in AGREEMENT.values() for form in (row[0], row[1], "m" + row[1])}
-STEMS = """alt|jung|freundlich|nett|klug|gescheit|reich|wohlhabend|müd|klein|groß|neu|schön|hübsch|teur|kostspielig|frisch
-lang|kaputt|defekt|seltsam|merkwürdig"""
+STEMS = """alt|jung|freundlich|nett|klug|reich|müd|klein|groß|neu|schön|hübsch|teur|kostspielig|frisch|lang
+kaputt|defekt|seltsam|merkwürdig"""
 ADVERBIALS = """ganz besonders|sehr|am heutigen Tag|heute|in diesem Moment|jetzt|in kurzer Zeit|bald|am morgigen Tag
 morgen|am Abend|abends|gestern|am gestrigen Tag|letzte Woche|in der letzten Woche|an diesem Ort|hier|an jenem Ort|dort
 auf dem Markt|im Garten|zu Hause|daheim|immer wieder|oft|allem Anschein nach|offenbar|in der Tat|tatsächlich
@@ -66,47 +62,51 @@ betrachtet betrachtete betrachten betrachtet|sieht sah ansehen angesehen an|öff
 macht machte aufmachen aufgemacht auf|lädt lud einladen eingeladen ein|hilft half helfen geholfen
 unterstützt unterstützte unterstützen unterstützt|zeigt zeigte zeigen gezeigt"""
 ROWS = [row.split() for row in table(VERBS)]
-DATIVE_VERBS = {"hilft", "half", "helfen", "geholfen"}
-GIVING_VERBS = {"zeigt", "zeigte", "zeigen", "gezeigt"}
 SUBORDINATORS = {"dass", "ob", "weil", "obwohl", "obgleich", "wenn", "als"}
 REASONS = """es regnet|es regnete|es spät ist|es spät war|es kalt ist|es kalt war|die Sonne scheint|die Sonne schien
 das Wetter schön ist|das Wetter schön war|die Gäste kommen|die Gäste kamen|die Musik spielt|die Musik spielte"""
 REASONS_FINAL = table(REASONS)
-REASONS_SECOND = [re.sub(r"(spät|kalt|schön) (ist|war)", r"\2 \1", reason) for reason in REASONS_FINAL]
+REASONS_SECOND = table(re.sub(r"(spät|kalt|schön) (ist|war)", r"\2 \1", REASONS))
 ADVERBIAL_NOUNS = """Tag|Moment|Zeit|Abend|Woche|Ort|Markt|Garten|Hause|Anschein|Tat|Zweifel|Glück|Meinung|Kenntnis
 Sonne|Wetter|Gäste|Musik"""
 
 ENGLISH_NOUNS = """farmer|doctor|man|king|boy|woman|grandmother|girl|child|teacher|neighbour|student|horse|dog|cat|cow
 house|picture|book|newspaper|letter|apple|bread|roll|clock|chair|car|boat|sofa|bag|door|window"""
-ENGLISH_VERBS = """sell sells sold|buy buys bought|see sees saw|find finds found|look for looks for looked for|eat eats ate
-read reads read|clean cleans cleaned|feed feeds fed|repair repairs repaired|look at looks at looked at
-open opens opened|invite invites invited|help helps helped|show shows showed"""
+ENGLISH_VERBS = r"""sells?|sold;buys?|bought;sees?|saw;finds?|found;looks? for|looked for;eats?|ate;reads?
+cleans?|cleaned;feeds?|fed;repairs?|repaired;looks? at|looked at;opens?|opened;invites?|invited
+helps?|helped;shows?|showed"""
+
+
+@pytest.fixture(params=["demo", "hard"])
+def difficulty(request) -> str:
+    return request.param
+
+
+@cache
+def training(difficulty: str) -> list[Example]:
+    return generate(difficulty, "train", {"demo": 20_000, "hard": 30_000}[difficulty])
 
 
 @cache
 def sample(difficulty: str, split: str = "train", seed: int = 0) -> list[Example]:
-    return generate(difficulty, split, SAMPLE, seed=seed)
+    return generate(difficulty, split, 1000, seed=seed)
 
 
 def checksum(difficulty: str) -> str:
-    lines = ["\t".join((e.source, e.target, *e.references)) for split in ("train", "valid", "test")
-             for e in generate(difficulty, split, 300, seed=7)]  # fmt: skip
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def adverbials_out(text: str) -> str:
-    """Adverbials shortened to one lower-case word each, so that what is left are noun phrases and verbs."""
-    for phrase in sorted(table(ADVERBIALS), key=len, reverse=True):
-        text = re.sub(rf"\b{phrase}\b", "+", text)
-    return text
+    examples = [e for split in ("train", "valid", "test") for e in generate(difficulty, split, 300, seed=7)]
+    text = "\n".join("\t".join((e.source, e.target, *e.references)) for e in examples)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def phrases_of(clause: str) -> tuple[list[str], list[str]]:
     """A clause as the kinds of its parts (N noun phrase, + adverbial, or a verb word) and its noun phrases."""
-    tokens, kinds, nouns = adverbials_out(clause).split(), [], []
+    for phrase in sorted(table(ADVERBIALS), key=len, reverse=True):
+        clause = re.sub(rf"\b{phrase}\b", "+", clause)
+    tokens, kinds, nouns = clause.split(), [], []
     while tokens:
         if tokens[0] in ARTICLES and len(tokens) > 1:  # else the prefix of "lädt ... ein"
-            end = next(i for i, token in enumerate(tokens) if token in FORMS)
+            end = next((i for i, token in enumerate(tokens) if token in FORMS), None)
+            assert end is not None, clause
             nouns.append(" ".join(tokens[: end + 1]))
             kinds.append("N")
             tokens = tokens[end + 1 :]
@@ -118,9 +118,8 @@ def phrases_of(clause: str) -> tuple[list[str], list[str]]:
 def check_noun_phrase(phrase: str, case: str) -> None:
     article, *adjectives, noun = phrase.split()
     adjectives = [word for word in adjectives if word != "+"]  # "very"
-    assert len(adjectives) <= 1, phrase
     gender, cases = FORMS[noun]
-    assert case in cases, (phrase, case)
+    assert case in cases and len(adjectives) <= 1, (phrase, case)
     definite, indefinite, weak, mixed = AGREEMENT[gender, case]
     assert article in (definite, indefinite, "m" + indefinite), (phrase, case)
     for adjective in adjectives:
@@ -130,10 +129,9 @@ def check_noun_phrase(phrase: str, case: str) -> None:
 
 def check_cases(verb_words: list[str], nouns: list[str]) -> None:
     """The subject comes first in all our orders, then who receives, then the object."""
-    if GIVING_VERBS & set(verb_words):
+    expected = ["nom", "dat" if {"hilft", "half", "helfen", "geholfen"} & set(verb_words) else "acc"]
+    if {"zeigt", "zeigte", "zeigen", "gezeigt"} & set(verb_words):
         expected = ["nom", "dat", "acc"]
-    else:
-        expected = ["nom", "dat" if DATIVE_VERBS & set(verb_words) else "acc"]
     assert len(nouns) == len(expected), (verb_words, nouns)
     for phrase, case in zip(nouns, expected, strict=True):
         check_noun_phrase(phrase, case)
@@ -153,7 +151,7 @@ def check_main(clause: str, position: int) -> None:
     """One clause with its finite verb in the given place (0 after a subordinate clause, else 1)."""
     kinds, nouns = phrases_of(clause)
     middle = {"N", "+"}
-    assert all(kind in middle for kind in kinds[:position]), clause
+    assert len(kinds) > position and all(kind in middle for kind in kinds[:position]), clause
     finite, rest = kinds[position], kinds[position + 1 :]
     end = [kind for kind in rest if kind not in middle]
     assert rest == [kind for kind in rest if kind in middle] + end, clause
@@ -169,7 +167,7 @@ def check_final(clause: str) -> None:
     if len(verbs) == 1:
         assert verbs[0] in {(row[4] if len(row) == 5 else "") + form for row in ROWS for form in row[:2]}, clause
     else:
-        check_verbs(verbs[1], verbs[:1])
+        check_verbs(verbs[-1], verbs[:-1])
     check_cases(verbs, nouns)
 
 
@@ -189,60 +187,38 @@ def check_german(sentence: str) -> None:
         check_main(more[0], position=0)
     else:
         check_main(first, position=1)
-        assert len(more) <= 1
-        if conjunction == "denn":
-            assert reason in REASONS_SECOND, sentence
-        elif more:
-            assert conjunction in SUBORDINATORS - {"dass", "ob"} and reason in REASONS_FINAL, sentence
+        known = {"denn": REASONS_SECOND, "dass": [], "ob": []}.get(conjunction, REASONS_FINAL)
+        assert not more or (len(more) == 1 and conjunction in {"denn", *SUBORDINATORS} and reason in known), sentence
 
 
 def triple(source: str) -> tuple[str, str, str]:
     """Subject, verb and object of an English sentence, found by their words alone."""
     main = re.split(r" (?:because|although|when) ", source.lower())[0]
     nouns = re.findall(rf"\b({'|'.join(table(ENGLISH_NOUNS))})\b", main)
-    [verb] = {row for row in table(ENGLISH_VERBS) if re.search(rf"\b({verb_pattern(row)})\b", main)}
+    [verb] = [verb for verb in re.split("[;\n]", ENGLISH_VERBS) if re.search(rf"\b({verb})\b", main)]
     return nouns[0], verb, nouns[-1]
 
 
-def verb_pattern(row: str) -> str:
-    words = row.split()
-    return "|".join(words if len(words) == 3 else [f"{words[i]} {words[i + 1]}" for i in (0, 2, 4)])
-
-
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_every_reference_is_correct_german(difficulty):
-    checked = 0
-    for example in sample(difficulty):
-        for reference in example.references:
-            check_german(reference)
-            checked += 1
-    assert checked > 10 * SAMPLE
+    texts = [reference for example in sample(difficulty)[:500] for reference in example.references]
+    assert len(texts) > 5000
+    for text in texts:
+        check_german(text)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "Heute der Bauer verkauft das Pferd.",  # verb third
-        "Ich weiß, dass der Bauer verkauft das Pferd.",  # verb not final
-        "Ich weiß, dass der Bauer das Pferd will verkaufen.",
-        "Der alter Bauer verkauft das Pferd.",  # mixed ending after the definite article
-        "Der Bauer verkauft der Hund.",  # nominative object
-        "Der Bauer hilft den Jungen.",
-        "Der Bauer sucht einen Nachbar.",
-        "Der Bauer lädt den Hund.",
-        "Der Bauer hat den Hund verkaufen.",
-        "Der bauer verkauft den Hund.",
-        "Der Bauer verkauft den Hund , weil es regnet.",
-        "Der Bauer verkauft den Hund, denn es spät ist.",
-        "Weil es regnet, der Bauer verkauft den Hund.",
-    ],
-)
+WRONG_GERMAN = """Heute der Bauer verkauft das Pferd.|Ich weiß, dass der Bauer verkauft das Pferd.
+Ich weiß, dass der Bauer das Pferd will verkaufen.|Der alter Bauer verkauft das Pferd.|Der Bauer verkauft der Hund.
+Der Bauer hilft den Jungen.|Der Bauer sucht einen Nachbar.|Der Bauer lädt den Hund.|Der Bauer hat den Hund verkaufen.
+Der bauer verkauft den Hund.|Der Bauer verkauft den Hund , weil es regnet.
+Der Bauer verkauft den Hund, denn es spät ist.|Weil es regnet, der Bauer verkauft den Hund."""
+
+
+@pytest.mark.parametrize("wrong", table(WRONG_GERMAN))
 def test_the_checker_of_german_finds_mistakes(wrong):
-    with pytest.raises((AssertionError, StopIteration, ValueError, KeyError)):
+    with pytest.raises(AssertionError):
         check_german(wrong)
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_english_is_well_formed(difficulty):
     for source, _, _ in sample(difficulty):
         assert re.fullmatch(r"[A-Z][A-Za-z ]*[a-z]\.", source) and "  " not in source
@@ -250,47 +226,43 @@ def test_english_is_well_formed(difficulty):
         assert not re.search(r"\b(a|an) bread[ .](?!roll)", source), source
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_splits_are_disjoint_for_every_seed_and_hold_new_combinations(difficulty):
-    seen = {split: [e.source for seed in range(3) for e in sample(difficulty, split, seed)]
-            for split in ("train", "valid", "test")}  # fmt: skip
+    splits = ("train", "valid", "test")
+    seen = {split: [e.source for seed in range(3) for e in sample(difficulty, split, seed)] for split in splits}
     triples = {split: {triple(source) for source in sources} for split, sources in seen.items()}
-    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+    for one, other in combinations(splits, 2):
         assert not set(seen[one]) & set(seen[other])
         assert not triples[one] & triples[other]
     assert len(triples["test"]) >= 30 and len(triples["valid"]) >= 12
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def words_of(example: Example) -> set[str]:
+    return set(re.findall(r"\w+", f"{example.source} {example.target}".lower()))
+
+
 def test_every_held_out_word_is_common_in_training(difficulty):
-    training = generate(difficulty, "train", 6000)
-    english = Counter(word for e in training for word in e.source.split())
-    german = Counter(word for e in training for word in e.target.split())
+    seen = Counter(word for e in training(difficulty) for word in words_of(e))
     for split in ("valid", "test"):
-        for example in sample(difficulty, split):
-            assert min(english[word] for word in example.source.split()) >= 10, example.source
-            assert min(german[word] for word in example.target.split()) >= 3, example.target
+        rarest = min((seen[word], word) for e in sample(difficulty, split) for word in words_of(e))
+        assert rarest >= (10, ""), rarest
 
 
 @pytest.mark.parametrize(("difficulty", "most", "low", "high"), [("demo", 64, 8, 24), ("hard", 128, 16, 64)])
 def test_number_and_length_of_references(difficulty, most, low, high):
-    counts = [len(e.references) for e in sample(difficulty)]
+    counts = [len(set(e.references)) for e in sample(difficulty)]
     assert max(counts) <= most and low <= median(counts) <= high
-    assert all(len(set(e.references)) == len(e.references) for e in sample(difficulty))
+    assert counts == [len(e.references) for e in sample(difficulty)]
     assert difficulty == "hard" or min(counts) >= 4
     # CTC with two frames a source word must be able to say every reference.
     assert all(len(r.split()) <= 2 * len(e.source.split()) for e in sample(difficulty) for r in e.references)
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_large_sets_are_distinct_and_the_vocabulary_is_small(difficulty):
-    count, words = {"demo": (20_000, 160), "hard": (30_000, 380)}[difficulty]
-    training = generate(difficulty, "train", count)
-    assert len({e.source for e in training}) == count
-    assert len({word for e in training for word in re.findall(r"\w+", e.target)}) <= words
+    examples, words = training(difficulty), {"demo": 160, "hard": 380}[difficulty]
+    assert len({e.source for e in examples}) == len(examples) >= 20_000
+    assert len({word for e in examples for word in re.findall(r"\w+", e.target)}) <= words
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_references_of_a_source_are_those_it_was_drawn_with(difficulty):
     for source, target, given in sample(difficulty, "test"):
         assert references(difficulty, source) == given and target in given
@@ -300,27 +272,23 @@ def test_references_of_a_source_are_those_it_was_drawn_with(difficulty):
 
 
 def test_all_translations_of_one_sentence_by_hand():
-    subjects = ("der Bauer", "der Landwirt")
-    orders = [f"{s} {v}" for s in subjects for v in ("aß gestern das Brot", "hat gestern das Brot gegessen")]
-    orders += [f"{s} {v}" for s in subjects for v in ("verspeiste gestern das Brot", "hat gestern das Brot verspeist")]
-    orders += [f"gestern aß {s} das Brot" for s in subjects] + [f"gestern verspeiste {s} das Brot" for s in subjects]
-    orders += [f"gestern hat {s} das Brot {v}" for s in subjects for v in ("gegessen", "verspeist")]
-    everything = orders + [order.replace("gestern", "am gestrigen Tag") for order in orders]
+    everything = []
+    for s in ("der Bauer", "der Landwirt"):
+        for t in ("gestern", "am gestrigen Tag"):
+            for one in ("aß", "verspeiste"):
+                everything += [f"{s} {one} {t} das Brot", f"{t} {one} {s} das Brot"]
+            for two in ("gegessen", "verspeist"):
+                everything += [f"{s} hat {t} das Brot {two}", f"{t} hat {s} das Brot {two}"]
     expected = {f"{text[0].upper()}{text[1:]}." for text in everything}
     assert set(references("hard", "The farmer ate the bread yesterday.")) == expected and len(expected) == 32
-    fronted = ("Am heutigen Tag", "Heute")
-    expected = [f"{time} kann der {adverb} kluge König das Brot {verb}." for time in fronted
-                for adverb in ("ganz besonders", "sehr") for verb in ("essen", "verspeisen")]  # fmt: skip
-    expected += [text.replace("kluge", "gescheite") for text in expected]
-    demo = references("demo", "Today the very clever king can eat the bread.")
+    choices = product(("Am heutigen Tag", "Heute"), ("ganz besonders", "sehr"), ("an diesem Ort", "hier"))
+    texts = [f"{time} kann der {very} kluge König {place} das Brot" for time, very, place in choices]
+    expected = {f"{text} {verb}." for text in texts for verb in ("essen", "verspeisen")}
+    found = references("demo", "Today the very clever king can eat the bread here.")
     assert (
-        set(demo) == set(expected) and demo[0] == "Am heutigen Tag kann der ganz besonders kluge König das Brot essen."
+        set(found) == expected
+        and found[0] == "Am heutigen Tag kann der ganz besonders kluge König an diesem Ort das Brot essen."
     )
-
-
-def chi_square(observed: int, total: int, share: float) -> float:
-    expected = share * total
-    return (observed - expected) ** 2 / expected + (observed - expected) ** 2 / (total - expected)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +300,7 @@ def chi_square(observed: int, total: int, share: float) -> float:
         ("demo", r"\bhorse\b", r"\bRoss\b", 0.35),
         ("demo", r"\bvery\b", r"\bsehr\b", 0.4),
         ("demo", r"\bexpensive\b", r"\bkostspielig", 0.35),
-        ("hard", r"\b(sold|fed|read|repaired)\b", r"\bhat\b", 0.45),
+        ("hard", r"\b(sold|fed|repaired|bought)\b", r"\bhat\b", 0.45),
         ("hard", r"\bcar\b", r"\bAuto\b", 0.55),
         ("hard", r" because ", r", denn ", 0.45),
         ("hard", r" when ", r"^(Wenn|Als) ", 0.45),
@@ -340,79 +308,62 @@ def chi_square(observed: int, total: int, share: float) -> float:
     ],
 )
 def test_draws_follow_the_weights(difficulty, english, german, share):
-    targets = [e.target for e in generate(difficulty, "train", 6000, seed=3) if re.search(english, e.source)]
+    targets = [e.target for e in training(difficulty) if re.search(english, e.source)]
     hits = sum(re.search(german, target) is not None for target in targets)
-    assert len(targets) > 150
-    assert chi_square(hits, len(targets), share) < 10.8  # one degree of freedom, p = 0.001
+    chi_square = (hits - share * len(targets)) ** 2 / (len(targets) * share * (1 - share))
+    assert len(targets) > 150 and chi_square < 10.8  # one degree of freedom, p = 0.001
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_targets_are_drawn_by_the_probabilities_of_the_references(difficulty):
     surprise = entropy = variance = 0.0
     for source, target, _ in sample(difficulty):
         weights = weighted_references(difficulty, source)
         mean = -sum(p * math.log(p) for p in weights.values())
-        surprise -= math.log(weights[target])
-        entropy += mean
+        surprise, entropy = surprise - math.log(weights[target]), entropy + mean
         variance += sum(p * (-math.log(p) - mean) ** 2 for p in weights.values())
     assert abs(surprise - entropy) < 3.3 * math.sqrt(variance)
 
 
 def test_a_model_of_positions_cannot_translate_the_demo():
-    """The best word at each position, with the true marginals and the best length known, is mostly no translation."""
-    right = 0
+    """The best word at each position, given the true marginals and the best length, is mostly no translation."""
+    right, coin = 0, random.Random(0)
     for source, _, _ in sample("demo", "test")[:400]:
         weighted = [(text.split(), p) for text, p in weighted_references("demo", source).items()]
-        lengths: Counter[int] = Counter()
+        lengths = Counter()
         for words, p in weighted:
             lengths[len(words)] += p
-        length = max(lengths, key=lengths.get)
-        positions = [Counter() for _ in range(length)]
+        positions = [Counter() for _ in range(max(lengths, key=lengths.get))]
         for words, p in weighted:
-            for position, word in zip(positions, words if len(words) == length else (), strict=False):
-                position[word] += p
-        right += exactly_valid("demo", source, " ".join(max(words, key=words.get) for words in positions))
-    assert right < 0.5 * 400
+            if len(words) == len(positions):
+                for position, word in zip(positions, words, strict=True):
+                    position[word] += p
+        best = [max(sorted(words), key=lambda w, p=words: p[w] * coin.uniform(0.99, 1)) for words in positions]
+        right += exactly_valid("demo", source, " ".join(best))
+    assert right < 0.2 * 400
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_exactly_valid_rejects_what_is_nearly_right(difficulty):
     for source, target, _ in sample(difficulty)[:200]:
         words = target.split()
-        assert exactly_valid(difficulty, source, target)
-        assert exactly_valid(difficulty, source, "  " + "  ".join(words) + "\n")
-        assert not any(
-            exactly_valid(difficulty, source, " ".join(words[:i] + words[i + 1 :])) for i in range(len(words))
-        )
-        assert not any(
-            exactly_valid(difficulty, source, " ".join([*words[:i], words[i], *words[i:]])) for i in range(len(words))
-        )
-        for wrong in (target[:-1], target.lower(), " ".join(reversed(words)), target + " " + target, ""):
-            assert not exactly_valid(difficulty, source, wrong)
+        assert all(exactly_valid(difficulty, source, text) for text in (target, f"  {'  '.join(words)}\n"))
+        wrong = [words[:i] + words[i + 1 :] for i in range(len(words))]
+        wrong += [words[: i + 1] + words[i:] for i in range(len(words))]
+        wrong += [[target[:-1]], [target.lower()], words[::-1], words + words]
+        assert not any(exactly_valid(difficulty, source, " ".join(hypothesis)) for hypothesis in wrong)
 
 
-@pytest.mark.parametrize(
-    ("difficulty", "source"),
-    [
-        ("demo", "The horse sells the farmer."),
-        ("demo", "Today the farmer eats the house here."),  # no food
-        ("demo", "Today the farmer sells the very old horse here."),  # "very" is for subjects
-        ("demo", "The farmer sells the horse."),  # no choice of length in it
-        ("demo", "Today the teacher often reads the book."),  # a word of hard, and two times
-        ("hard", "The farmer sells the horse yesterday."),
-        ("hard", "The farmer sold the horse tomorrow."),
-        ("hard", "A old farmer sold an horse."),
-        ("hard", "The farmer helps the farmer."),
-        ("hard", "The farmer shows the horse."),
-        ("hard", "The farmer often read the book when it was raining."),
-        ("hard", "The farmer sold the horse because it is raining."),
-        ("hard", "the farmer sold the horse."),
-        ("hard", "The farmer sold the horse"),
-        ("hard", ""),
-        ("hard", "."),
-    ],
-)
-def test_sentences_outside_the_grammar_are_refused(difficulty, source):
+OUTSIDE = """demo: The horse sells the farmer.|demo: Today the farmer eats the house here.
+demo: Today the farmer sells the very old horse here.|demo: The farmer sells the horse.
+demo: Today the teacher often reads the book.|hard: The farmer sells the horse yesterday.
+hard: The farmer sold the horse tomorrow.|hard: A old farmer sold an horse.|hard: The farmer helps the farmer.
+hard: The farmer shows the horse.|hard: The farmer often read the book when it was raining.
+hard: The farmer sold the horse because it is raining.|hard: the farmer sold the horse.|hard: The farmer sold the horse
+hard: ."""
+
+
+@pytest.mark.parametrize("row", [*table(OUTSIDE), "hard: "])
+def test_sentences_outside_the_grammar_are_refused(row):
+    difficulty, source = row.split(": ")
     with pytest.raises(DataError, match="not a sentence of the") as caught:
         references(difficulty, source)
     assert "\n" not in str(caught.value)
@@ -423,18 +374,15 @@ def test_sentences_outside_the_grammar_are_refused(difficulty, source):
 def test_wrong_arguments_are_refused(monkeypatch):
     with pytest.raises(DataError, match=r"unknown difficulty 'easy'.*demo, hard"):
         generate("easy", "train", 1)
-    with pytest.raises(DataError, match="unknown difficulty 'easy'"):
-        references("easy", "The farmer sells the horse.")
     with pytest.raises(DataError, match=r"unknown split 'dev'.*train, valid, test"):
         generate("demo", "dev", 1)
-    with pytest.raises(DataError, match="-1 sentences"):
+    with pytest.raises(DataError, match="cannot draw -1 sentences"):
         generate("demo", "train", -1)
     monkeypatch.setattr(grammar, "_MAX_MISSES", 3)
     with pytest.raises(DataError, match="no 500 sentences in the valid split of demo: ask for"):
         generate("demo", "valid", 500)
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_the_same_everywhere(difficulty):
     code = "import sys; sys.path[:0] = sys.argv[1:]; import test_grammar as t; print(t.checksum(sys.argv[3]))"
     for seed in ("1", "2"):
@@ -443,13 +391,10 @@ def test_the_same_everywhere(difficulty):
             env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert run.stdout.strip() == CHECKSUMS[difficulty]
-    assert checksum(difficulty) == CHECKSUMS[difficulty]
-    assert grammar.GRAMMAR_VERSION == 1
+    assert checksum(difficulty) == CHECKSUMS[difficulty] and grammar.GRAMMAR_VERSION == 1
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_a_smaller_count_is_a_prefix_and_another_seed_another_sample(difficulty):
     assert generate(difficulty, "train", 0) == []
     assert generate(difficulty, "train", 100) == sample(difficulty)[:100]
     assert {e.source for e in sample(difficulty, seed=0)} != {e.source for e in sample(difficulty, seed=1)}
-    assert isinstance(sample(difficulty)[0], Example)

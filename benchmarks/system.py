@@ -1,0 +1,80 @@
+"""Trains a system, or finishes its training, scores it on a test set, and writes the result with its learning curve.
+
+    python benchmarks/system.py multi30k_en_de --name multi30k_en_de/nat_ctc_raw --workdir runs/multi30k_en_de \
+        --source test_2016_flickr.en --reference test_2016_flickr.de --target-bleu 32
+
+Run on a finished workdir it only scores. Writes benchmarks/results/<name>.json and <name>.metrics.jsonl.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file, or the name of a shipped one")
+    parser.add_argument("--name", required=True, help="<corpus>/<system>, such as multi30k_en_de/nat_ctc_raw")
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--source", required=True, help="test source, inside data.root")
+    parser.add_argument("--reference", required=True, help="test reference, inside data.root")
+    parser.add_argument("--target-bleu", type=float, required=True)
+    args = parser.parse_args()
+
+    from natjax.cli.console import TrainingView
+    from natjax.cli.runtime import set_up_jax
+    from natjax.config import expand, load_config
+    from natjax.data.corpus import read_parallel
+    from natjax.evaluation.metrics import score
+    from natjax.evaluation.report import write_result
+    from natjax.training.loop import train
+    from natjax.training.step import parameter_count
+    from natjax.translator import Translator
+
+    set_up_jax()
+    config, workdir = load_config(args.config), Path(args.workdir)
+    with TrainingView(config.name) as watch:
+        valid = train(config, workdir, watch=watch)
+    curve = workdir / "metrics.jsonl"
+    records = [json.loads(line) for line in curve.read_text().splitlines()]
+
+    root = Path(expand(config.data.root))
+    sources, references = read_parallel(root / args.source, root / args.reference)
+    translator = Translator.load(workdir)
+    translator.translate(sources)  # compiles, outside the clock
+    started = time.perf_counter()
+    translations = translator.translate(sources)
+    seconds = time.perf_counter() - started
+    scores = score(translations, [[r] for r in references], language=config.data.target_language)
+
+    target = RESULTS / f"{args.name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(curve, target.with_suffix(".metrics.jsonl"))
+    metrics = {
+        **scores.as_dict(),
+        "seconds": seconds,
+        "steps": config.training.steps,
+        "parameters": parameter_count(translator.params),
+        **{f"valid_{k}": v for k, v in valid.items() if k != "weights"},
+    }
+    write_result(
+        target,
+        name=args.name,
+        command=" ".join(["python", *sys.argv]),
+        data=f"{config.name}: {args.source} against {args.reference}",
+        seed=config.training.seed,
+        wall_seconds=max(r["seconds"] for r in records),
+        metrics=metrics,
+        targets={"bleu": args.target_bleu},
+        extra={"weights": valid["weights"], "train_command": f"natjax train {args.config} --workdir {args.workdir}"},
+    )
+    print(f"{target}: BLEU {scores.bleu:.2f} (target {args.target_bleu})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Configs: files, overrides, JSON, and every mistake in one line."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from natjax.cli.overrides import fields_help, override
+from natjax.config import (
+    Config,
+    ModelConfig,
+    differing_fields,
+    expand,
+    from_json,
+    leaves,
+    load_config,
+    shipped_configs,
+    to_json,
+    validate,
+)
+from natjax.errors import ConfigError
+
+
+def test_every_shipped_config_builds_and_documents_its_command():
+    assert {"demo", "multi30k_en_de"} <= set(shipped_configs())
+    for name, file in shipped_configs().items():
+        assert load_config(name).name == name
+        assert load_config(file) == load_config(name)
+        assert f"natjax train {name}" in file.read_text() or f"natjax train configs/{name}.py" in file.read_text()
+
+
+def test_json_round_trip():
+    config = load_config("multi30k_en_de")
+    assert from_json(to_json(config)) == config
+
+
+def test_overrides_are_typed_and_nested():
+    config = override(tiny.config(), ["--model.ratio", "2.5", "--training.steps=9", "--data.embedded", "hard",
+                                      "--model.no_share_embeddings"])  # fmt: skip
+    assert (config.model.ratio, config.training.steps, config.data.embedded) == (2.5, 9, "hard")
+    assert config.model.share_embeddings is False
+    changed = [line.split(":")[0] for line in differing_fields(tiny.config(), config)]
+    assert changed == ["data.embedded", "model.ratio", "model.share_embeddings", "training.steps"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.bucket", "3"], "unknown option --data.bucket; did you mean --data.buckets"),
+        (["--model.dropuot", "0.1"], "--model.dropout"),
+        (["--data.buckets", "many"], "--data.buckets"),
+        (["--data.buckets"], "--data.buckets"),
+        (["--model.norm", "middle"], "pre"),
+        (["--model.width", "17"], "model.width"),
+        (["stray"], "stray"),
+    ],
+)
+def test_mistaken_overrides_are_one_line(arguments, words):
+    with pytest.raises(ConfigError) as caught:
+        override(tiny.config(), arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("vocab", "size", 4), ("model", "ratio", 0.5), ("model", "dropout", 1.0),
+        ("objective", "label_smoothing", -0.1),
+        ("training", "steps", 0), ("training", "warmup_steps", 0), ("training", "keep_last", 0),
+        ("training", "save_every", 0), ("training", "save_every", 4), ("training", "seed", -1), ("data", "buckets", 0),
+        ("data", "max_length", 41), ("training", "batch_frames", 50),
+    ],
+)  # fmt: skip
+def test_impossible_values_name_their_field(section, field, value):
+    config = tiny.config()
+    broken = dataclasses.replace(
+        config, **{section: dataclasses.replace(getattr(config, section), **{field: value})}
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=field):
+        validate(broken)
+
+
+def test_linear_upsampling_needs_a_whole_ratio_and_shared_tables_a_joint_vocabulary():
+    config = tiny.config(upsampling="linear", ratio=2.5)
+    with pytest.raises(ConfigError, match="whole number"):
+        validate(config)
+    separate = dataclasses.replace(tiny.config(), vocab=dataclasses.replace(config.vocab, joint=False))
+    with pytest.raises(ConfigError, match="joint"):
+        validate(separate)
+
+
+def test_positions_must_reach():
+    config = tiny.config(positions="learned", max_positions=60)
+    with pytest.raises(ConfigError, match="max_positions"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "expected an object"),
+        ('{"name": "x", "modle": {}}', "unknown field 'modle'; did you mean model"),
+        ('{"name": 3}', "name: 3 is not str"),
+        ('{"name": "x", "model": {"heads": "four"}}', "heads: 'four' is not int"),
+        ('{"name": "x", "model": {"norm": "mid"}}', "pre | post"),
+        ('{"data": {}}', "name"),
+    ],
+)
+def test_damaged_json_is_one_line(text, words):
+    with pytest.raises(ConfigError) as caught:
+        from_json(text)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("x = 1", "no function get_config"),
+        ("def get_config(): return 3", "must return"),
+        ("def get_config(): raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("import nowhere_to_be_found", "ModuleNotFoundError"),
+        ("def get_config(:", "SyntaxError"),
+    ],
+)
+def test_config_files_that_do_not_work(tmp_path, code, words):
+    file = tmp_path / "broken.py"
+    file.write_text(code)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_does_not_exist_gets_the_nearest():
+    with pytest.raises(ConfigError, match="multi30k_en_de"):
+        load_config("multi30k_ende")
+
+
+def test_variables(monkeypatch):
+    monkeypatch.setenv("SOMEWHERE", "/tmp/x")
+    assert expand("$SOMEWHERE/y") == "/tmp/x/y"
+    monkeypatch.delenv("SOMEWHERE")
+    with pytest.raises(ConfigError, match="SOMEWHERE is not set"):
+        expand("$SOMEWHERE/y")
+
+
+def test_help_lists_every_field():
+    text = fields_help(tiny.config())
+    for name, _ in leaves(tiny.config()):
+        assert name in text, name
+
+
+def test_presets_take_changes():
+    assert ModelConfig.small(width=128).width == 128
+    assert ModelConfig.base() == ModelConfig()
+
+
+def _seconds(*command: str) -> float:
+    code = (
+        "import subprocess, sys, time\n"
+        "started = time.perf_counter()\n"
+        f"subprocess.run({list(command)!r}, check=True, stdout=subprocess.DEVNULL)\n"
+        "print(time.perf_counter() - started)\n"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def test_import_and_help_are_cheap():
+    # The targets are 0.3 s and 0.7 s of time; the modules that are loaded do not depend on how busy the machine is.
+    listing = "import sys, natjax; print(sorted(m for m in sys.modules if m.split('.')[0] in ('jax', 'numpy', 'flax')))"
+    assert subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True).stdout.strip() == "[]"
+    helped = (
+        "import sys, contextlib, io\nfrom natjax.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('jax', 'flax', 'numpy', 'tyro')))"
+    )
+    assert subprocess.run([sys.executable, "-c", helped], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_import_and_help_in_seconds():
+    bare = min(_seconds(sys.executable, "-c", "pass") for _ in range(3))
+    assert min(_seconds(sys.executable, "-c", "import natjax") for _ in range(5)) - bare < 0.3
+    assert min(_seconds(sys.executable, "-m", "natjax", "--help") for _ in range(5)) < 0.7
+
+
+def test_a_config_equals_itself_after_a_workdir(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(tiny.config()))
+    from natjax.training.workdir import load_config as of_workdir
+
+    assert of_workdir(tmp_path) == tiny.config()
+    assert isinstance(of_workdir(Path(tmp_path)), Config)

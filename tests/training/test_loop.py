@@ -1,0 +1,216 @@
+"""Training as a whole: it learns, stops and goes on bitwise, survives faults. Runs are tiny; their kills are real."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from natjax.config import to_json
+from natjax.data.plan import sequential
+from natjax.errors import DivergedError, Interrupted, WorkdirError
+from natjax.training import checkpoint, workdir
+from natjax.training.loop import Watch, train
+
+
+def changed(config, **training):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """One store for all runs of this file."""
+    from natjax.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("data") / "store"
+    prepare(tiny.config(), folder, lambda line: None)
+    return folder
+
+
+@pytest.fixture
+def config(store):
+    made = tiny.config()
+    return dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
+
+
+def final_state(folder: Path, step: int):
+    return {
+        name: checkpoint.load_params(folder / "checkpoints" / name) for name in (f"{step:08d}", *workdir.AVERAGES)
+    }  # fmt: skip
+
+
+def records(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    times = ("seconds", "source_tokens_per_second", "steps_per_second", "data_wait_seconds")
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    made = tiny.config()
+    config = dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    scores = train(config, folder)
+    return folder, scores
+
+
+def test_a_run_leaves_everything_that_translating_needs(undisturbed):
+    folder, scores = undisturbed
+    assert {"config.json", "vocab.model", "checkpoints", "metrics.jsonl"} <= {p.name for p in folder.iterdir()}
+    assert scores["weights"] in workdir.AVERAGES
+    assert [r["step"] for r in records(folder)] == [2, 3, 4, 6, 6]
+    from natjax.translator import Translator
+
+    assert len(Translator.load(folder).translate(["The dog sleeps.", ""])) == 2
+
+
+class StopAt:
+    """Sends this process a signal when training reports a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM):
+        self.step, self.number = step, number
+
+    def __call__(self, step: int, steps: int, record: dict) -> None:
+        if step == self.step:
+            self.step = -1
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_stopping_and_going_on_equals_never_stopping(config, undisturbed, tmp_path, step):
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted, match="run the same command again") as caught:
+        train(config, folder, watch=Watch(progress=StopAt(step)))
+    assert caught.value.exit_code == 75
+    said = []
+    scores = train(config, folder, watch=Watch(say=said.append))
+    assert any(line.startswith(f"resuming from step {step}") for line in said)
+    assert scores == undisturbed[1]
+    assert records(folder) == records(undisturbed[0])
+    jax.tree.map(np.testing.assert_array_equal, final_state(folder, 6), final_state(undisturbed[0], 6))
+
+
+def test_a_stop_inside_an_evaluation_is_made_up_for(config, undisturbed, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    whole, calls = sequential, []
+
+    def stopped(*args):
+        # The signal arrives once the evaluation of step 3 has begun.
+        if not calls:
+            calls.append(signal.raise_signal(signal.SIGINT))
+        return whole(*args)
+
+    monkeypatch.setattr("natjax.training.loop.sequential", stopped)
+    with pytest.raises(Interrupted) as caught:
+        train(config, folder)
+    assert caught.value.exit_code == 130
+    assert checkpoint.read_info(checkpoint.at(folder / "checkpoints", 3))["complete"] is False
+    assert train(config, folder) == undisturbed[1]
+    assert records(folder) == records(undisturbed[0])
+
+
+def test_a_damaged_checkpoint_is_passed_over(config, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(config, folder, watch=Watch(progress=StopAt(5)))
+    victim = max((checkpoint.at(folder / "checkpoints", 5) / "arrays").rglob("*"), key=lambda f: f.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-100])
+    said = []
+    assert train(config, folder, watch=Watch(say=said.append)) == undisturbed[1]
+    assert any("00000005" in line and "previous checkpoint" in line for line in said)
+    assert any(line.startswith("resuming from step 3") for line in said)
+    jax.tree.map(np.testing.assert_array_equal, final_state(folder, 6), final_state(undisturbed[0], 6))
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rows_and_checkpoint(config, tmp_path):
+    hot = changed(config, learning_rate=1e30, steps=20, clip_norm=1e30)
+    with pytest.raises(DivergedError) as caught:
+        train(hot, tmp_path / "run")
+    message = str(caught.value)
+    assert "at step" in message
+    assert "rows [" in message
+    assert "last good checkpoint" in message
+    assert "\n" not in message
+
+
+def test_other_weights_to_start_from(config, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    start = checkpoint.load_params(workdir.best_weights(undisturbed[0]))
+    still = changed(config, learning_rate=1e-30, steps=3)
+    train(still, folder, init_from=undisturbed[0])
+    end = checkpoint.load_params(checkpoint.at(folder / "checkpoints", 3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), end, start)
+
+
+def test_starting_from_a_model_of_other_sizes_is_refused(config, undisturbed, tmp_path):
+    wider = dataclasses.replace(config, model=dataclasses.replace(config.model, width=32))
+    with pytest.raises(WorkdirError, match="other sizes"):
+        train(wider, tmp_path / "run", init_from=undisturbed[0])
+
+
+def test_learns_to_copy(tmp_path):
+    """The whole way: a corpus of copies, from text to BLEU near 100."""
+    generator = np.random.default_rng(0)
+    words = ["ba", "do", "ki", "lu", "me", "no", "pa", "ru"]
+    for name, count in (("train", 1500), ("valid", 40)):
+        lines = [" ".join(generator.choice(words, size=generator.integers(3, 8))) for _ in range(count)]
+        for side in ("source", "target"):
+            (tmp_path / f"{name}.{side}").write_text("\n".join(lines) + "\n")
+    config = tiny.config(width=32, feed_forward=64, dropout=0.0, encoder_layers=1, decoder_layers=1)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, embedded="none", root=str(tmp_path), buckets=1),
+        vocab=dataclasses.replace(config.vocab, size=40),
+    )
+    config = changed(config, steps=300, batch_frames=1024, learning_rate=1e-2, warmup_steps=30, eval_every=100,
+                     save_every=100, eval_sentences=40, log_every=50)  # fmt: skip
+    scores = train(config, tmp_path / "run")
+    assert scores["bleu"] > 90
+
+
+def _command(config, folder: Path, file: Path) -> list[str]:
+    (folder.parent / "given.json").write_text(to_json(config))
+    file.write_text(
+        "from pathlib import Path\nfrom natjax.config import from_json\n"
+        f"def get_config():\n    return from_json(Path({str(folder.parent / 'given.json')!r}).read_text())\n"
+    )
+    return [sys.executable, "-m", "natjax", "train", str(file), "--workdir", str(folder)]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_where_the_undisturbed_run_does(config, undisturbed, tmp_path):
+    generator = np.random.default_rng(5)
+    command = _command(config, tmp_path / "run", tmp_path / "config.py")
+    for _ in range(5):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(float(generator.uniform(3, 15)))
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path / "run", 6), final_state(undisturbed[0], 6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_the_program_saves_and_says_so(config, tmp_path, number, code):
+    longer = changed(config, steps=2000, eval_every=2000, save_every=2000)
+    command = _command(longer, tmp_path / "run", tmp_path / "config.py")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "everything is saved, run the same command again" in errors
+    assert "Traceback" not in errors
+    assert len(checkpoint.steps(tmp_path / "run" / "checkpoints")) == 1

@@ -1,0 +1,226 @@
+"""Schedule, optimiser, checkpoints, workdir: each against something that is not itself."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from natjax.config import TrainingConfig
+from natjax.errors import CheckpointError, WorkdirError
+from natjax.training import checkpoint, workdir
+from natjax.training.preemption import StopRequest
+from natjax.training.schedule import learning_rate
+from natjax.training.state import new_state, update
+
+
+def test_schedule_warms_up_decays_and_cools_down():
+    config = TrainingConfig(steps=1000, warmup_steps=100, learning_rate=1e-3, cooldown_steps=200)
+    rate = [float(learning_rate(jnp.int32(step), config)) for step in range(1000)]
+    np.testing.assert_allclose(rate[0], 1e-5, rtol=1e-5)
+    np.testing.assert_allclose(rate[99], 1e-3, rtol=1e-5)
+    np.testing.assert_allclose(rate[399], 5e-4, rtol=1e-5)  # a quarter of the warm-up per step: half the rate
+    np.testing.assert_allclose(rate[899], 1e-3 * np.sqrt(100 / 900) * 101 / 200, rtol=1e-4)
+    assert rate[999] > 0
+    no_cooldown = dataclasses.replace(config, cooldown_steps=0)
+    np.testing.assert_allclose(float(learning_rate(jnp.int32(899), no_cooldown)), 1e-3 / 3, rtol=1e-5)
+
+
+def test_optimiser_against_adam_by_hand():
+    config = TrainingConfig(learning_rate=0.1, warmup_steps=1, clip_norm=1.0, weight_decay=0.2, adam_b1=0.9,
+                            adam_b2=0.99, adam_epsilon=1e-8)  # fmt: skip
+    params = {"a": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([[0.5, 0.5]])}}
+    gradients = [{"a": {"kernel": jnp.array([[3.0, 0.0]]), "bias": jnp.array([[0.0, 4.0]])}},
+                 {"a": {"kernel": jnp.array([[0.1, 0.2]]), "bias": jnp.array([[0.0, -0.1]])}}]  # fmt: skip
+    state = new_state(params, config)
+    plain = {name: np.asarray(value, np.float64) for name, value in params["a"].items()}
+    mean = {name: 0.0 for name in plain}
+    square = {name: 0.0 for name in plain}
+    for step, gradient in enumerate(gradients, start=1):
+        state = update(state, gradient, config)
+        norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in gradient["a"].values()))
+        for name, raw in gradient["a"].items():
+            g = np.asarray(raw, np.float64) * min(1.0, 1.0 / norm)
+            mean[name] = 0.9 * mean[name] + 0.1 * g
+            square[name] = 0.99 * square[name] + 0.01 * g**2
+            move = (mean[name] / (1 - 0.9**step)) / (np.sqrt(square[name] / (1 - 0.99**step)) + 1e-8)
+            decay = 0.2 * plain[name] if name == "kernel" else 0.0  # decay on matrices only
+            plain[name] = plain[name] - 0.1 / np.sqrt(step) * (move + decay)
+            np.testing.assert_allclose(state.params["a"][name], plain[name], rtol=1e-5)
+    assert int(state.step) == 2
+
+
+def _tree(value=1.0):
+    return {"params": {"a": jnp.full((3, 4), value), "b": jnp.arange(5, dtype=jnp.int32)}, "step": jnp.int32(3)}
+
+
+def test_checkpoint_round_trip_is_bitwise(tmp_path):
+    tree = {"params": {"x": jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)}}
+    checkpoint.save(tmp_path / "c", tree, {"step": 3, "bleu": 1.5})
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load(tmp_path / "c", tree), tree)
+    np.testing.assert_array_equal(checkpoint.load_params(tmp_path / "c")["x"], tree["params"]["x"])
+    assert checkpoint.read_info(tmp_path / "c") == {"step": 3, "bleu": 1.5}
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file() and f.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_any_damaged_file_is_noticed(tmp_path, damage):
+    checkpoint.save(tmp_path / "c", _tree(), {})
+    names = [f.relative_to(tmp_path / "c") for f in _files(tmp_path / "c")]
+    assert len(names) > 4
+    for name in names:
+        folder = tmp_path / f"copy-{str(name).replace('/', '-')}"
+        subprocess.run(["cp", "-r", tmp_path / "c", folder], check=True)
+        data = (folder / name).read_bytes()
+        if damage == "remove":
+            (folder / name).unlink()
+        elif damage == "truncate":
+            (folder / name).write_bytes(data[: len(data) // 2])
+        else:
+            middle = len(data) // 2
+            (folder / name).write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load(folder, _tree())
+        assert "\n" not in str(caught.value)
+
+
+def test_the_newest_undamaged_checkpoint_is_used_and_the_others_named(tmp_path):
+    for step in (10, 20, 30):
+        checkpoint.save(checkpoint.at(tmp_path, step), _tree(step), {})
+    victim = _files(checkpoint.at(tmp_path, 30) / "arrays")[-1]
+    victim.write_bytes(victim.read_bytes()[:-1])
+    said = []
+    restored = checkpoint.restore_latest(tmp_path, _tree(), said.append)
+    assert float(restored["params"]["a"][0, 0]) == 20
+    assert len(said) == 1
+    assert "00000030" in said[0]
+    assert "previous checkpoint" in said[0]
+    for step in (10, 20):
+        (checkpoint.at(tmp_path, step) / "info.json").unlink()
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        checkpoint.restore_latest(tmp_path, _tree(), said.append)
+    assert checkpoint.restore_latest(tmp_path / "nothing", _tree(), said.append) is None
+
+
+def test_other_shapes_are_refused_in_one_line(tmp_path):
+    checkpoint.save(tmp_path / "c", _tree(), {})
+    other = _tree()
+    other["params"]["a"] = jnp.zeros((4, 4))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(tmp_path / "c", other)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = f"""
+import sys
+import jax.numpy as jnp
+from pathlib import Path
+from natjax.errors import CheckpointError
+from natjax.training import checkpoint
+folder = Path({str(disk)!r})
+small, large = {{"params": jnp.ones(10)}}, {{"params": jnp.asarray(__import__("numpy").random.rand(2_000_000))}}
+checkpoint.save(checkpoint.at(folder, 1), small, {{}})
+try:
+    checkpoint.save(checkpoint.at(folder, 2), large, {{}})
+except CheckpointError as error:
+    print(error)
+assert checkpoint.steps(folder) == [1]
+checkpoint.load(checkpoint.at(folder, 1), small)
+print("left:", sorted(p.name for p in folder.iterdir()))
+"""
+    mount = f"mount -t tmpfs -o size=1m tmpfs {disk} && exec {sys.executable} -c '{script}'"
+    done = subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", mount.replace("'", "'")],
+                          capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})  # fmt: skip
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("no right to mount a small file system here")
+    assert done.returncode == 0, done.stderr
+    message, left = done.stdout.strip().splitlines()
+    assert "No space left on device" in message
+    assert left == "left: ['00000001']"
+
+
+def test_what_is_kept(tmp_path):
+    scores = {100: 5.0, 200: 9.0, 300: 7.0, 400: 8.0, 450: None, 500: 6.0}
+    for step, bleu in scores.items():
+        checkpoint.save(checkpoint.at(tmp_path, step), {"params": jnp.zeros(1)}, {"bleu": bleu})
+        checkpoint.prune(tmp_path, 100, 1000, keep_last=2, keep_best=2)
+    assert checkpoint.steps(tmp_path) == [200, 400, 500]  # 450 came from a signal and is no longer the newest
+    candidates = checkpoint.regular(tmp_path, 100, 1000)
+    assert checkpoint.best(tmp_path, candidates, 2) == [200, 400]
+
+
+def test_mean_of_parameters():
+    trees = [{"a": np.array([1.0, 4.0], np.float32)}, {"a": np.array([3.0, 8.0], np.float32)}]
+    mean = checkpoint.mean(trees)["a"]
+    np.testing.assert_array_equal(mean, np.array([2.0, 6.0], np.float32))
+    assert mean.dtype == np.float32
+
+
+def test_a_workdir_of_another_config_is_refused_with_the_fields(tmp_path):
+    config = tiny.config()
+    workdir.claim(tmp_path, config)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.5))
+    with pytest.raises(WorkdirError, match=r"model\.dropout: 0\.1 -> 0\.5"):
+        workdir.claim(tmp_path, other)
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=9))
+    workdir.claim(tmp_path, longer)  # no cool-down: a run may be made longer
+    cooling = dataclasses.replace(longer.training, cooldown_steps=2)
+    with pytest.raises(WorkdirError, match="cooldown_steps"):
+        workdir.claim(tmp_path, dataclasses.replace(longer, training=cooling))
+
+
+@pytest.mark.parametrize("missing", ["config.json", "vocab.model", "checkpoints"])
+def test_a_model_folder_that_lacks_something_says_what(tmp_path, missing):
+    config = tiny.config()
+    if missing != "config.json":
+        workdir.claim(tmp_path, config)
+    if missing == "checkpoints":
+        with pytest.raises(WorkdirError, match="no checkpoint"):
+            workdir.best_weights(tmp_path)
+    else:
+        from natjax.errors import UserError
+
+        with pytest.raises(UserError, match=missing) as caught:
+            workdir.load_model(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_metrics_after_the_restored_step_are_dropped(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    first = workdir.Metrics(file, 0)
+    for step in (10, 20, 30):
+        first.write({"step": step, "seconds": step * 1.5})
+    with file.open("a") as cut:
+        cut.write('{"step": 5, "lo')  # killed while writing
+    again = workdir.Metrics(file, 20)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [10, 20]
+    assert again.seconds == 30
+
+
+def test_signals_set_a_flag_and_a_second_interrupt_ends():
+    with StopRequest() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        assert stop.interrupted("saved").exit_code == 75
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.interrupted("saved").exit_code == 130
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
