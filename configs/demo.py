@@ -20,23 +20,21 @@ def get_config() -> Config:
     return Config(
         name="demo",
         data=DataConfig(embedded="demo", max_length=40, buckets=1),
-        vocab=VocabConfig(size=500),
-        model=ModelConfig.tiny(
-            encoder_layers=2, decoder_layers=2, width=128, feed_forward=512, ratio=2.0, dropout=0.05
-        ),
-        objective=ObjectiveConfig(loss="ctc"),
+        vocab=VocabConfig(size=800),
+        model=ModelConfig.tiny(encoder_layers=2, decoder_layers=2, width=128, feed_forward=512, ratio=2.0, dropout=0.0),
+        objective=ObjectiveConfig(loss="ctc", label_smoothing=0.0),
         training=TrainingConfig(
-            steps=500,
-            batch_frames=4096,
-            learning_rate=3e-3,
+            steps=1500,
+            batch_frames=2048,
+            learning_rate=4e-3,
             warmup_steps=100,
-            cooldown_steps=100,
+            cooldown_steps=1200,
             adam_b2=0.98,
             adam_epsilon=1e-9,
             log_every=25,
-            eval_every=100,
+            eval_every=500,
             eval_sentences=200,
-            save_every=100,
+            save_every=500,
         ),
         decoding=DecodingConfig(batch_frames=8192, max_source_length=64),
     )

@@ -29,6 +29,9 @@ from natjax.translator import Translator
 from natjax.typing import PyTree
 
 
+_SCORES = ("loss", "infeasible", "bleu", "chrf", "bp", "repetition_rate")
+
+
 def _silent(*_: Any) -> None:
     pass
 
@@ -223,8 +226,8 @@ class _Run:
             self.watch.samples([(source, references[0], hypothesis) for source, references, hypothesis in shown])
         scores = score(translations, text.references, language=self.config.data.target_language)
         loss = float(sums.loss / max(sums.tokens, 1))
-        return {"loss": loss, "infeasible": int(sums.infeasible), "bleu": scores.bleu, "chrf": scores.chrf,
-                "bp": scores.bp, "repetition_rate": scores.repetition_rate}  # fmt: skip
+        values = loss, int(sums.infeasible), scores.bleu, scores.chrf, scores.bp, scores.repetition_rate
+        return dict(zip(_SCORES, values, strict=True))
 
     def _poll(self) -> None:
         if self.stop.requested:
@@ -244,20 +247,20 @@ class _Run:
     # End: averages, and the scores of what translating will use.
 
     def finish(self) -> dict[str, Any]:
-        scores = {}
         for name in workdir.AVERAGES:
             try:
-                scores[name] = workdir.average(
+                scores = workdir.average(
                     self.folder, self.config, name, lambda p: self._evaluate(p, samples=False), self.watch.say
                 )
             except _Stopping:
                 raise self.stop.interrupted(
                     f"stopped by {self.stop.signal.name} while averaging; run the same command again to finish"
                 ) from None
-            self.watch.say(f"{name}: valid BLEU {scores[name]['bleu']:.2f}")
-        chosen = workdir.best_weights(self.folder).name
-        self.watch.say(f"translating uses {chosen}")
-        return {"weights": chosen, **scores[chosen]}
+            self.watch.say(f"{name}: valid BLEU {scores['bleu']:.2f}")
+        chosen = workdir.best_weights(self.folder)
+        info = checkpoint.read_info(chosen)
+        self.watch.say(f"translating uses {chosen.name}: valid BLEU {info['bleu']:.2f}")
+        return {"weights": chosen.name, **{name: info[name] for name in _SCORES}}
 
 
 class _Tally:

@@ -62,19 +62,22 @@ def load_model(folder: Path) -> tuple[Config, Vocabularies, PyTree]:
 
 
 def best_weights(folder: Path) -> Path:
-    """The averaged checkpoint with the best validation BLEU; of an unfinished run, the latest checkpoint.
+    """What translating uses: the average or checkpoint with the best validation BLEU; of an unfinished run, the latest.
+
+    A single checkpoint may win: after a cool-down the last one is an average in itself.
 
     Raises:
         WorkdirError: there is no checkpoint yet.
     """
     checkpoints = folder / "checkpoints"
-    averages = [checkpoints / a for a in AVERAGES if (checkpoints / a / checkpoint.INFO).is_file()]
-    if averages:
-        return max(averages, key=lambda a: checkpoint.read_info(a).get("bleu", 0.0))
-    found = checkpoint.steps(checkpoints)
+    found = [checkpoint.at(checkpoints, step) for step in checkpoint.steps(checkpoints)]
     if not found:
         raise WorkdirError(f"{folder}: holds no checkpoint; run `natjax train` until the first one is saved")
-    return checkpoint.at(checkpoints, found[-1])
+    averages = [checkpoints / a for a in AVERAGES if (checkpoints / a / checkpoint.CHECKSUMS).is_file()]
+    if not averages:
+        return found[-1]
+    # The first among equals: averages are steadier than single checkpoints.
+    return max(averages + found[::-1], key=lambda c: checkpoint.read_info(c).get("bleu", 0.0))
 
 
 class Metrics:
