@@ -23,7 +23,7 @@ def main() -> None:
         clone = Path(folder) / "natjax"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
         # As on a machine that has never compiled anything.
-        environment = {**os.environ, "NATJAX_CACHE": str(Path(folder) / "cache")}
+        environment = {**os.environ, "NATJAX_CACHE": str(Path(folder) / "cache"), "PIP_NO_CACHE_DIR": "1"}
         started = time.perf_counter()
         subprocess.run(["make", "demo"], cwd=clone, check=True, env=environment)
         wall = time.perf_counter() - started

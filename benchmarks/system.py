@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("config", help="config file, or the name of a shipped one")
     parser.add_argument("--name", required=True, help="<corpus>/<system>, such as multi30k_en_de/nat_ctc_raw")
     parser.add_argument("--workdir", required=True)
-    parser.add_argument("--source", required=True, help="test source, inside data.root")
-    parser.add_argument("--reference", required=True, help="test reference, inside data.root")
+    parser.add_argument("--source", help="test source, inside data.root; the embedded corpus has its own test split")
+    parser.add_argument("--reference", help="test reference, inside data.root")
     parser.add_argument("--target-bleu", type=float, required=True)
     args = parser.parse_args()
 
@@ -30,6 +30,7 @@ def main() -> None:
     from natjax.cli.runtime import set_up_jax
     from natjax.config import expand, load_config
     from natjax.data.corpus import read_parallel
+    from natjax.data.validation import embedded_text
     from natjax.evaluation.metrics import score
     from natjax.evaluation.report import write_result
     from natjax.training.loop import train
@@ -42,21 +43,31 @@ def main() -> None:
         valid = train(config, workdir, watch=watch)
     curve = workdir / "metrics.jsonl"
     records = [json.loads(line) for line in curve.read_text().splitlines()]
+    starts = workdir / "starts.jsonl"
+    commits = sorted(
+        {json.loads(line)["commit"] for line in starts.read_text().splitlines()} if starts.exists() else []
+    )
 
-    root = Path(expand(config.data.root))
-    sources, references = read_parallel(root / args.source, root / args.reference)
+    if config.data.embedded == "none":
+        root = Path(expand(config.data.root))
+        sources, targets = read_parallel(root / args.source, root / args.reference)
+        references, data = [[t] for t in targets], f"{config.name}: {args.source} against {args.reference}"
+    else:
+        sources, references = embedded_text(config.data.embedded, "test", 1000)
+        data = f"embedded corpus {config.data.embedded}: 1,000 held-out sentences, all valid translations"
     translator = Translator.load(workdir)
     translator.translate(sources)  # compiles, outside the clock
     started = time.perf_counter()
     translations = translator.translate(sources)
     seconds = time.perf_counter() - started
-    scores = score(translations, [[r] for r in references], language=config.data.target_language)
+    scores = score(translations, references, language=config.data.target_language)
 
     target = RESULTS / f"{args.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(curve, target.with_suffix(".metrics.jsonl"))
     metrics = {
         **scores.as_dict(),
+        "exactly_valid": 100 * sum(t in r for t, r in zip(translations, references)) / len(sources),
         "seconds": seconds,
         "steps": config.training.steps,
         "parameters": parameter_count(translator.params),
@@ -66,12 +77,17 @@ def main() -> None:
         target,
         name=args.name,
         command=" ".join(["python", *sys.argv]),
-        data=f"{config.name}: {args.source} against {args.reference}",
+        data=data,
         seed=config.training.seed,
-        wall_seconds=max(r["seconds"] for r in records),
+        wall_seconds=max(r["seconds"] for r in records) + seconds,
         metrics=metrics,
         targets={"bleu": args.target_bleu},
-        extra={"weights": valid["weights"], "train_command": f"natjax train {args.config} --workdir {args.workdir}"},
+        extra={
+            "weights": valid["weights"],
+            "train_command": f"natjax train {args.config} --workdir {args.workdir}",
+            "train_seconds": max(r["seconds"] for r in records),
+            "train_commits": commits,
+        },
     )
     print(f"{target}: BLEU {scores.bleu:.2f} (target {args.target_bleu})")
 

@@ -1,8 +1,8 @@
 """Multi30k English to German, raw targets, CTC: the small benchmark, for two CPU cores.
 
-    export NATJAX_DATA=<folder that holds multi30k/>
-    natjax train configs/multi30k_en_de.py --workdir runs/multi30k_en_de
-    natjax evaluate --model runs/multi30k_en_de \
+export NATJAX_DATA=<folder that holds multi30k/>
+natjax train configs/multi30k_en_de.py --workdir runs/multi30k_en_de
+natjax evaluate --model runs/multi30k_en_de \
         --source $NATJAX_DATA/multi30k/test_2016_flickr.en --reference $NATJAX_DATA/multi30k/test_2016_flickr.de
 """
 

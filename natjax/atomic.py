@@ -51,6 +51,23 @@ def write_text(path: str | Path, text: str, error: type[UserError] = WorkdirErro
     write_bytes(path, text.encode(), error)
 
 
+def append_text(path: str | Path, text: str, error: type[UserError] = WorkdirError) -> None:
+    """Appends to a text file; what a full disk cuts off is the end of the file alone. Raises `error`."""
+    with _refusals(Path(path), error), Path(path).open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files and folders that processes of this host left in a folder when they were killed."""
+    for path in folder.glob(f".*.{platform.node()}.*.*"):
+        number, kind = path.name.split(".")[-2:]
+        if number.isdigit() and kind in ("tmp", "old") and not Path(f"/proc/{number}").exists():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, replace: bool = False) -> Iterator[Path]:
     """Yields an empty folder beside `path` that becomes `path` when the block ends well and vanishes otherwise.

@@ -7,6 +7,7 @@ to expect. The resolved config is written to `workdir/config.json`, which is all
 import dataclasses
 import difflib
 import json
+import math
 import os
 import runpy
 import typing
@@ -225,54 +226,71 @@ def load_config(path: str | Path) -> Config:
             raise ConfigError(f"{path}: no such config file, nor a shipped config{nearest(str(path), shipped)}")
         file = shipped[str(path)]
     try:
-        config = runpy.run_path(str(file))["get_config"]()
-    except KeyError:
-        raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples") from None
+        get_config = runpy.run_path(str(file)).get("get_config")
+        config = get_config() if get_config else None
     except Exception as error:  # a config is a program of the user's: whatever it raises is theirs to mend
-        raise ConfigError(f"{file}: failed with {type(error).__name__}: {_one_line(error)}") from error
+        hint = ""
+        if "unexpected keyword argument" in str(error):
+            hint = nearest(str(error).split("'")[-2], [name.split(".")[-1] for name, _ in leaves(Config(""))])
+        raise ConfigError(f"{file}: failed with {type(error).__name__}: {_one_line(error)}{hint}") from error
+    if get_config is None:
+        raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples")
     if not isinstance(config, Config):
         raise ConfigError(f"{file}: get_config() must return natjax.config.Config, not {type(config).__name__}")
+    config = _build(Config, dataclasses.asdict(config), str(file))  # Python does not check the types of fields
     validate(config)
     return config
 
 
 def validate(config: Config) -> None:
     """Checks what types do not tell. Raises ConfigError naming the field."""
+    for name, value in leaves(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}: {value} is not a finite number")
+        if type(value) in (int, float) and value < _LEAST.get(name, 0):
+            raise ConfigError(f"{name}: must be at least {_LEAST.get(name, 0)}, not {value}")
+    data, model, objective, training = config.data, config.model, config.objective, config.training
     checks = [
-        (config.vocab.size >= 8, "vocab.size: needs at least 8 pieces"),
-        (config.model.width % config.model.heads == 0, "model.width: must be a multiple of model.heads"),
-        (config.model.width % 2 == 0, "model.width: must be even"),
-        (config.model.ratio >= 1, "model.ratio: needs at least one frame per source piece"),
-        (config.model.upsampling != "linear" or config.model.ratio == int(config.model.ratio),
+        (model.width % model.heads == 0, "model.width: must be a multiple of model.heads"),
+        (model.width % 2 == 0, "model.width: must be even"),
+        (model.upsampling != "linear" or model.ratio == int(model.ratio),
          "model.ratio: model.upsampling=linear needs a whole number; use gaussian for ratios such as 2.5"),
-        (0 <= config.model.dropout < 1, "model.dropout: must lie in [0, 1)"),
-        (not config.model.share_embeddings or config.vocab.joint,
+        (model.dropout < 1, "model.dropout: must be less than 1"),
+        (not model.share_embeddings or config.vocab.joint,
          "model.share_embeddings: needs a joint vocabulary; set --model.no-share-embeddings or --vocab.joint"),
-        (0 <= config.objective.label_smoothing < 1, "objective.label_smoothing: must lie in [0, 1)"),
-        (config.training.steps >= 1, "training.steps: must be at least 1"),
-        (config.training.warmup_steps >= 1, "training.warmup_steps: must be at least 1"),
-        (config.training.keep_last >= 1, "training.keep_last: must be at least 1"),
-        (config.training.keep_best >= 1, "training.keep_best: must be at least 1"),
-        (min(config.training.log_every, config.training.eval_every, config.training.save_every) >= 1,
-         "training.log_every, eval_every, save_every: must be at least 1"),
-        (max(config.training.save_every, config.training.eval_every)
-         % max(1, min(config.training.save_every, config.training.eval_every)) == 0,
+        (config.vocab.character_coverage <= 1, "vocab.character_coverage: must be at most 1"),
+        (objective.label_smoothing < 1, "objective.label_smoothing: must be less than 1"),
+        (training.adam_b1 < 1 and training.adam_b2 < 1, "training.adam_b1, adam_b2: must be less than 1"),
+        (max(training.save_every, training.eval_every) % min(training.save_every, training.eval_every) == 0,
          "training.save_every, eval_every: one must be a multiple of the other, so that checkpoints have scores"),
-        (config.data.buckets >= 1, "data.buckets: must be at least 1"),
-        (config.data.length_multiple >= 1, "data.length_multiple: must be at least 1"),
-        (config.data.max_length >= 2, "data.max_length: must be at least 2"),
-        (config.data.max_length % config.data.length_multiple == 0,
+        (data.max_length % data.length_multiple == 0,
          "data.max_length: must be a multiple of data.length_multiple"),
-        (config.training.seed >= 0, "training.seed: must not be negative"),
-        (config.training.batch_frames >= config.model.ratio * config.data.max_length,
+        (training.batch_frames >= model.ratio * data.max_length,
          "training.batch_frames: smaller than one sentence of data.max_length pieces at model.ratio"),
-        (config.model.positions != "learned" or config.model.max_positions >= _longest(config),
+        (config.decoding.length_candidates <= 2 * objective.length_range + 1,
+         "decoding.length_candidates: more than objective.length_range allows"),
+        (model.positions != "learned" or model.max_positions >= _longest(config),
          f"model.max_positions: {_longest(config)} positions are needed for the longest source "
          "(data.max_length, decoding.max_source_length)"),
     ]  # fmt: skip
     for fine, message in checks:
         if not fine:
             raise ConfigError(message)
+
+
+_ONE = (
+    "data.buckets data.length_multiple data.max_ratio model.encoder_layers model.decoder_layers model.feed_forward "
+    "model.heads model.max_positions model.ratio objective.length_range training.steps training.batch_frames "
+    "training.warmup_steps training.log_every training.eval_every training.eval_sentences training.save_every "
+    "training.keep_last training.keep_best decoding.batch_frames decoding.length_candidates"
+)
+_POSITIVE = "training.learning_rate training.adam_epsilon training.clip_norm vocab.character_coverage"
+_LEAST = {
+    **dict.fromkeys(_ONE.split(), 1),
+    **dict.fromkeys(_POSITIVE.split(), 1e-30),
+    **{"data.max_length": 2, "vocab.size": 8, "model.width": 2, "decoding.max_source_length": 8},
+}
+"""The least value of each number; 0 for those not named."""
 
 
 def _longest(config: Config) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from natjax.errors import UserError
 from natjax.models import nat
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,14 @@ class Translator:
         self._decode = make_decode(model, self.objective, candidates=config.decoding.length_candidates)
 
     @classmethod
-    def load(cls, path: str | Path, *, decode: str = "greedy") -> "Translator":
+    def load(cls, path: str | Path, *, decode: str = "greedy", say: Callable[[str], None] = _warn) -> "Translator":
         """Loads a workdir.
 
         Args:
-            path: a workdir of `natjax train`. Of its averaged checkpoints the one with the best validation BLEU is
-                used; of an unfinished run, the latest checkpoint.
+            path: a workdir of `natjax train`. Of its averages and checkpoints the one with the best validation BLEU
+                is used; of an unfinished run, the latest checkpoint.
             decode: "greedy".
+            say: told of damaged weights that are passed over; a Python warning unless given.
 
         Raises:
             WorkdirError: something that translating needs is not there.
@@ -84,7 +90,7 @@ class Translator:
         """
         if decode != "greedy":
             raise UserError(f"unknown way of decoding {decode!r}; choose greedy")
-        config, vocabularies, params = workdirs.load_model(Path(path))
+        config, vocabularies, params = workdirs.load_model(Path(path), say)
         return cls(config, vocabularies, params)
 
     def with_params(self, params: PyTree) -> "Translator":

@@ -9,6 +9,13 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Many tests train the same tiny model: what one has compiled, the others (and programs they start) read from disk.
+_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+os.environ.setdefault("NATJAX_CACHE", str(_CACHE))
+jax.config.update("jax_compilation_cache_dir", os.environ["NATJAX_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:

@@ -14,8 +14,8 @@ SIZE = 37
 
 
 def config(**model) -> Config:
-    """A run that takes seconds: 2+2 layers of width 16 on the embedded corpus."""
-    preset = dict(encoder_layers=2, decoder_layers=2, width=16, feed_forward=32, heads=2, dropout=0.1, ratio=2.0)
+    """A run that takes seconds: 1+2 layers of width 16 on the embedded corpus."""
+    preset = dict(encoder_layers=1, decoder_layers=2, width=16, feed_forward=32, heads=2, dropout=0.1, ratio=2.0)
     return Config(
         name="tiny",
         data=DataConfig(embedded="demo", max_length=40, buckets=2),

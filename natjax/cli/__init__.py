@@ -38,7 +38,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Runs the program and returns its exit code: 0 done, 2 a mistake to mend, 75 or 130 stopped by a signal."""
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # here, where a reader that has gone can be caught
+        return code
     except UserError as error:
         print(f"natjax: {error}", file=sys.stderr)
         return error.exit_code

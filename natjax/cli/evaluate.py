@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,9 +86,14 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
     seconds = None
     if args.model:
+        from natjax.cli.runtime import set_up_jax
+
+        set_up_jax()
         from natjax.translator import Translator
 
-        translator = Translator.load(args.model, decode=args.decode)
+        translator = Translator.load(
+            args.model, decode=args.decode, say=lambda line: print(f"natjax: {line}", file=sys.stderr)
+        )
         start = time.perf_counter()
         hypotheses = translator.translate(texts[args.source])
         seconds = time.perf_counter() - start
@@ -159,7 +165,7 @@ def _print_table(
         ("sentences", f"{scores.sentences}", ""),
     ]
     if seconds is not None:
-        rows.append(("seconds", f"{seconds:.2f}", ""))
+        rows.append(("seconds", f"{seconds:.2f}", "compilation included"))
     for label, value, metric in rows:
         table.add_row(label, value, *(_cells(comparisons[metric]) if metric in comparisons else ()))
     Console().print(table)

@@ -4,10 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from natjax.errors import UserError
-
 SUMMARY = "corpus to vocabulary and token store; `natjax train` does it too when the store is not there"
 EPILOG = """examples:
+  natjax prepare multi30k_en_de                                         writes stores/multi30k_en_de
   natjax prepare configs/multi30k_en_de.py --workdir runs/m30k          writes runs/m30k/store
   natjax prepare multi30k_en_de --data.store stores/m30k --vocab.size 6000
 """
@@ -16,7 +15,9 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
     parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that ships with natjax")
-    parser.add_argument("--workdir", metavar="W", help="the store goes into W/store unless data.store names a folder")
+    parser.add_argument(
+        "--workdir", metavar="W", help="the store goes into W/store; without, into data.store or stores/NAME"
+    )
     parser.add_argument("--fields", action="store_true", help="list every --section.field with its value, and leave")
 
 
@@ -28,8 +29,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     config = config_of(args, rest)
     if config is None:
         return 0
-    if not (config.data.store or args.workdir):
-        raise UserError("no place for the store; give --workdir W or --data.store FOLDER")
-    folder = Path(config.data.store) if config.data.store else Path(args.workdir) / "store"
+    inside = Path(args.workdir) / "store" if args.workdir else Path("stores") / config.name
+    folder = Path(config.data.store) if config.data.store else inside
     prepare(config, folder, lambda line: print(line, file=sys.stderr))
+    if not args.workdir:
+        print(f"train on it with --data.store {folder}", file=sys.stderr)
     return 0

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     set_up_jax()
     from natjax.translator import Translator
 
-    translator = Translator.load(args.model, decode=args.decode)
+    translator = Translator.load(args.model, decode=args.decode, say=lambda s: print(f"natjax: {s}", file=sys.stderr))
     number = 0
     for lines in _blocks():
         for translation in translator.translate_with_details(lines):
@@ -58,11 +58,17 @@ def _blocks() -> Iterator[list[str]]:
     Raises:
         DataError: a line is not UTF-8; the lines before it have been given out.
     """
+    if sys.stdin is None or sys.stdin.closed:
+        raise DataError("stdin is closed; give the text as `natjax translate ... < file`")
     lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4 * BLOCK)
+    refused: list[OSError] = []
 
     def read() -> None:
-        for line in sys.stdin.buffer:
-            lines.put(line)
+        try:
+            for line in sys.stdin.buffer:
+                lines.put(line)
+        except OSError as error:
+            refused.append(error)
         lines.put(None)
 
     threading.Thread(target=read, name="natjax-stdin", daemon=True).start()
@@ -88,3 +94,5 @@ def _blocks() -> Iterator[list[str]]:
             yield block
         if error:
             raise error
+    if refused:
+        raise DataError(f"stdin: cannot be read ({refused[0].strerror}); give the text as `... < file`")

@@ -132,7 +132,7 @@ def _text_bytes(config: Config) -> dict[str, int]:
 
 def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) -> None:
     """Sizes, not checksums: opening a store must stay a matter of milliseconds. Text that is gone is no mistake."""
-    root = Path(os.path.expandvars(config.data.root))
+    root = Path(os.path.expandvars(config.data.root)).expanduser()
     for name, size in recorded.items():
         file = root / getattr(config.data, name)
         if file.is_file() and file.stat().st_size != size:

@@ -5,6 +5,7 @@ new loss is one more object here and a line in `build`.
 """
 
 from natjax.config import Config
+from natjax.errors import ConfigError
 from natjax.objectives.base import Objective
 from natjax.objectives.cross_entropy import CrossEntropy
 from natjax.objectives.ctc import CTC
@@ -13,9 +14,12 @@ from natjax.objectives.ctc import CTC
 def build(config: Config) -> Objective:
     """The loss that a config names."""
     smoothing = config.objective.label_smoothing
-    if config.objective.loss == "ctc":
-        return CTC(config.model.ratio, smoothing)
-    return CrossEntropy(smoothing)
+    match config.objective.loss:
+        case "ctc":
+            return CTC(config.model.ratio, smoothing)
+        case "ce":
+            return CrossEntropy(smoothing)
+    raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | ce")
 
 
 __all__ = ["CTC", "CrossEntropy", "Objective", "build"]

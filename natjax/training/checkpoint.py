@@ -5,8 +5,10 @@ scores) and `checksums.json` (SHA-256 of every other file). It is written under 
 kill or a full disk leaves the previous ones as they were; what was damaged later is recognised by its checksums.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +40,11 @@ def save(folder: Path, tree: PyTree, info: dict[str, Any]) -> None:
     with new_folder(folder, CheckpointError, replace=True) as temporary:
         try:
             ocp.save(temporary / ARRAYS, tree)
-        except (ValueError, RuntimeError) as error:  # tensorstore reports the file system's refusals so
-            raise OSError(_errno(error), str(error)) from error
+        except (ValueError, RuntimeError) as error:
+            # tensorstore reports a full disk so; anything else is a defect and must show.
+            if not any(words in str(error) for words in ("No space left on device", "RESOURCE_EXHAUSTED")):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         (temporary / INFO).write_text(json.dumps(info, indent=2) + "\n")
         sums = {str(f.relative_to(temporary)): _sha256(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
@@ -93,8 +98,20 @@ def verify(folder: Path) -> None:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What `save` was told about the arrays."""
-    return json.loads((folder / INFO).read_text())
+    """What `save` was told about the arrays. Raises CheckpointError when it cannot be read."""
+    try:
+        return dict(json.loads((folder / INFO).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / INFO}: damaged ({' '.join(str(error).split())})") from error
+
+
+def bleu_of(folder: Path) -> float:
+    """Validation BLEU of a checkpoint; -1 where it was not evaluated or cannot be read."""
+    try:
+        bleu = read_info(folder).get("bleu")
+    except CheckpointError:
+        return -1.0
+    return -1.0 if bleu is None else bleu
 
 
 def steps(checkpoints: Path) -> list[int]:
@@ -123,10 +140,14 @@ def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) 
         try:
             return load(at(checkpoints, step), like)
         except CheckpointError as error:
-            say(f"{error}; using the previous checkpoint")
+            # Set aside, so that the run, when it comes to this step again, takes it for neither new nor good.
+            aside = at(checkpoints, step).with_suffix(".damaged")
+            say(f"{error}; set aside as {aside.name}, using the previous checkpoint")
+            shutil.rmtree(aside, ignore_errors=True)
+            at(checkpoints, step).rename(aside)
             reason = error
     if found:
-        raise CheckpointError(f"{checkpoints}: no usable checkpoint; the oldest: {reason}; train in a new workdir")
+        raise CheckpointError(f"{checkpoints}: no usable checkpoint left; the oldest: {reason}; train in a new workdir")
     return None
 
 
@@ -140,15 +161,14 @@ def regular(checkpoints: Path, save_every: int, last_step: int) -> list[int]:
 
 def best(checkpoints: Path, candidates: list[int], count: int) -> list[int]:
     """The `count` steps of the highest validation BLEU; the later one among equals."""
-    scored = [(read_info(at(checkpoints, s)).get("bleu"), s) for s in candidates]
-    ranked = sorted(((bleu, s) for bleu, s in scored if bleu is not None), reverse=True)
-    return sorted(s for _, s in ranked[:count])
+    ranked = sorted(((bleu_of(at(checkpoints, s)), s) for s in candidates), reverse=True)
+    return sorted(s for bleu, s in ranked[:count] if bleu >= 0)
 
 
-def prune(checkpoints: Path, save_every: int, last_step: int, keep_last: int, keep_best: int) -> None:
-    """Removes what is neither the newest, nor among the last or best of the schedule."""
+def prune(checkpoints: Path, newest: int, save_every: int, last_step: int, keep_last: int, keep_best: int) -> None:
+    """Removes what is neither the one just written, nor among the last or best of the schedule."""
     candidates = regular(checkpoints, save_every, last_step)
-    kept = {*candidates[-keep_last:], *best(checkpoints, candidates, keep_best), *steps(checkpoints)[-1:]}
+    kept = {newest, *candidates[-keep_last:], *best(checkpoints, candidates, keep_best)}
     for step in set(steps(checkpoints)) - kept:
         shutil.rmtree(at(checkpoints, step))
 
@@ -165,9 +185,3 @@ def mean(trees: list[PyTree]) -> PyTree:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _errno(error: Exception) -> int:
-    import errno
-
-    return errno.ENOSPC if "space" in str(error).lower() else errno.EIO

@@ -28,7 +28,6 @@ from natjax.training.step import StepReport, make_loss, make_train_step, paramet
 from natjax.translator import Translator
 from natjax.typing import PyTree
 
-
 _SCORES = ("loss", "infeasible", "bleu", "chrf", "bp", "repetition_rate")
 
 
@@ -71,11 +70,12 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
         UserError: see `natjax.errors`; `Interrupted` after a signal, once everything is saved.
     """
     watch = watch or Watch()
-    workdir.claim(folder, config)
-    stop = StopRequest()
-    run = _Run(config, folder, watch, stop)
-    state = run.restore_or_start(init_from)
-    with stop:  # until here nothing is lost by dying at once
+    workdir.check(folder, config)
+    with StopRequest() as stop:
+        run = _Run(config, folder, watch, stop)
+        workdir.claim(folder, config)  # only now: a run that could not begin leaves no config behind
+        state = run.restore_or_start(init_from)
+        stop.defer()
         run.updates(state)
         return run.finish()
 
@@ -117,6 +117,8 @@ class _Run:
     def restore_or_start(self, init_from: Path | None) -> State:
         fresh = new_state(nat.init(self.model, self.config.training.seed), self.config.training)
         self.watch.say(f"parameters: {parameter_count(fresh.params):,}")
+        languages = f"{self.config.data.source_language} to {self.config.data.target_language}"
+        self.watch.say(f"{self.config.name}, {languages}, on {jax.device_count()} x {jax.devices()[0].device_kind}")
         state = checkpoint.restore_latest(self.checkpoints, fresh, self.watch.say)
         if state is not None:
             self.watch.say(f"resuming from step {int(state.step):,}")
@@ -126,10 +128,11 @@ class _Run:
         else:
             state = fresh
         self.metrics = workdir.Metrics(self.folder / "metrics.jsonl", int(state.step))
+        workdir.note_start(self.folder, int(state.step), str(init_from) if init_from else None)
         return state
 
     def _weights_of(self, other: Path, like: PyTree) -> PyTree:
-        _, vocabularies, params = workdir.load_model(other)
+        _, vocabularies, params = workdir.load_model(other, self.watch.say)
         theirs, ours = (tuple(v.fingerprint for v in pair) for pair in (vocabularies, self.vocabularies))
         if theirs != ours:
             raise WorkdirError(f"{other}: another vocabulary than this run's; name its store with --data.store")
@@ -146,7 +149,8 @@ class _Run:
         self.tally = _Tally()
         if first:
             self.tally = _Tally(checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("tally"))
-            self._due(first, state, resumed=True)
+            if not checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("complete"):
+                self._due(first, state, stopping=False)
         if first < training.steps:
             self.watch.say(f"batch shapes: {len(self.plan.buckets)}, each compiled when it first comes")
         with Feed(self.make_batch, first, training.steps) as feed:
@@ -157,22 +161,24 @@ class _Run:
                     self.tally.add(*self._checked(*pending))
                 pending = (step + 1, batch, report)
                 done = step + 1
-                if done % training.log_every == 0 or self._is_due(done) or self.stop.requested:
+                self.watch.progress(done, training.steps, self.record)
+                stopping = self.stop.requested  # read once: a later signal is for the next step
+                if done % training.log_every == 0 or self._is_due(done) or stopping:
                     self.tally.add(*self._checked(*pending))
                     pending = None
                 if done % training.log_every == 0 or done == training.steps:
                     self._log(done, feed.waited_seconds)
-                self.watch.progress(done, training.steps, self.record)
-                self._due(done, state)
+                self._due(done, state, stopping)
 
     def _checked(self, step: int, batch: Batch, report: StepReport) -> tuple[StepReport, Batch]:
         report = jax.device_get(report)
         if not (math.isfinite(report.total) and math.isfinite(report.gradient_norm)):
-            good = checkpoint.steps(self.checkpoints)
+            good, rows = checkpoint.steps(self.checkpoints), [r for r in batch.rows.tolist() if r >= 0]
             raise DivergedError(
                 f"{self.folder}: loss {report.total:.4g} with gradient norm {report.gradient_norm:.4g} at step {step}, "
-                f"rows {[r for r in batch.rows.tolist() if r >= 0]} of the store; last good checkpoint: "
-                f"{good[-1] if good else 'none'}; lower training.learning_rate or training.clip_norm"
+                f"batch of {len(rows)} rows {rows[:8]}... of the store; last good checkpoint: "
+                f"{good[-1] if good else 'none'}; lower training.learning_rate or training.clip_norm in a new workdir"
+                f"{f', from these weights with --init-from {self.folder}' if good else ''}"
             )
         return report, batch
 
@@ -180,14 +186,11 @@ class _Run:
         training = self.config.training
         return step % training.eval_every == 0 or step % training.save_every == 0 or step == training.steps
 
-    def _due(self, step: int, state: State, resumed: bool = False) -> None:
-        """Evaluation and saving at this step; a run that was stopped between the two does what is left."""
+    def _due(self, step: int, state: State, stopping: bool) -> None:
+        """Evaluation and saving at this step, all of whose reports have been checked."""
         training = self.config.training
         scores: dict[str, Any] = {}
-        if resumed:
-            if checkpoint.read_info(checkpoint.at(self.checkpoints, step)).get("complete", False):
-                return
-        elif not self._is_due(step) and not self.stop.requested:
+        if not self._is_due(step) and not stopping:
             return
         try:
             if step % training.eval_every == 0 or step == training.steps:
@@ -202,12 +205,15 @@ class _Run:
                 f"stopped by {self.stop.signal.name} at step {step:,}; everything is saved, run the same command again "
                 "to go on"
             )
+        self.tally.started = time.perf_counter()  # speed is that of updates alone
 
     def _save(self, step: int, state: State, info: dict[str, Any]) -> None:
         training = self.config.training
         info = {"step": step, **info, "tally": self.tally.totals}
         checkpoint.save(checkpoint.at(self.checkpoints, step), state, info)
-        checkpoint.prune(self.checkpoints, training.save_every, training.steps, training.keep_last, training.keep_best)
+        checkpoint.prune(
+            self.checkpoints, step, training.save_every, training.steps, training.keep_last, training.keep_best
+        )
 
     # Evaluation and reports.
 
@@ -257,7 +263,7 @@ class _Run:
                     f"stopped by {self.stop.signal.name} while averaging; run the same command again to finish"
                 ) from None
             self.watch.say(f"{name}: valid BLEU {scores['bleu']:.2f}")
-        chosen = workdir.best_weights(self.folder)
+        chosen = workdir.best_weights(self.folder)[0]
         info = checkpoint.read_info(chosen)
         self.watch.say(f"translating uses {chosen.name}: valid BLEU {info['bleu']:.2f}")
         return {"weights": chosen.name, **{name: info[name] for name in _SCORES}}

@@ -9,13 +9,15 @@ EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
 
 class StopRequest:
-    """While active, SIGTERM and Ctrl-C only set a flag; a second Ctrl-C ends the program at once.
+    """While active, SIGTERM and Ctrl-C raise `Interrupted`, and half-written files are cleaned up on the way out.
 
-    Every long loop asks `requested`, saves, and raises `interrupted(...)`.
+    After `defer` they only set a flag: every long loop asks `requested`, saves, and raises `interrupted(...)`. A second
+    Ctrl-C ends the program at once.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._deferred = False
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -31,6 +33,12 @@ class StopRequest:
         if self.signal == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if not self._deferred:
+            raise self.interrupted(f"stopped by {self.signal.name} before the first update; run the same command again")
+
+    def defer(self) -> None:
+        """From now on there is something to save."""
+        self._deferred = True
 
     @property
     def requested(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from natjax import atomic
 from natjax.config import Config, differing_fields, from_json, to_json
 from natjax.data.vocab import Vocabularies
 from natjax.errors import CheckpointError, WorkdirError
+from natjax.evaluation.report import commit, versions
 from natjax.training import checkpoint
 from natjax.typing import PyTree
 
@@ -18,16 +20,18 @@ AVERAGES = ("average-best", "average-last")
 FREE = {"training.log_every", "decoding.batch_frames", "decoding.length_candidates"}
 
 
-def claim(folder: Path, config: Config) -> None:
-    """Makes the workdir, or checks that it belongs to this config.
+def check(folder: Path, config: Config) -> None:
+    """Checks that a workdir is free or belongs to this config, and clears what killed runs have left behind.
 
     Raises:
-        WorkdirError: it holds a run of another config (the differing fields are listed) or cannot be written.
+        WorkdirError: it holds a run of another config (the differing fields are listed) or cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkdirError(f"{folder}: cannot be made ({error.strerror}); name another workdir") from error
+    for place in (folder, folder / "checkpoints"):
+        atomic.clear_leftovers(place)
     file = folder / "config.json"
     if file.exists():
         old = from_json(file.read_text(), str(file))
@@ -39,7 +43,18 @@ def claim(folder: Path, config: Config) -> None:
             raise WorkdirError(
                 f"{folder}: holds a run of another config ({'; '.join(differing)}); use a new workdir or that config"
             )
-    atomic.write_text(file, to_json(config))
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Makes the workdir that of a config, once `check` has allowed it. Raises WorkdirError if it cannot be written."""
+    atomic.write_text(folder / "config.json", to_json(config))
+
+
+def note_start(folder: Path, step: int, init_from: str | None) -> None:
+    """Appends to `starts.jsonl` which code went on from which step: a result must name the code that made it."""
+    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "step": step, "init_from": init_from,
+              "commit": commit(), "versions": versions()}  # fmt: skip
+    atomic.append_text(folder / "starts.jsonl", json.dumps(record) + "\n")
 
 
 def load_config(folder: Path) -> Config:
@@ -50,34 +65,44 @@ def load_config(folder: Path) -> Config:
     return from_json(file.read_text(), str(file))
 
 
-def load_model(folder: Path) -> tuple[Config, Vocabularies, PyTree]:
+def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabularies, PyTree]:
     """What translating needs.
+
+    Args:
+        folder: the workdir.
+        say: told of damaged weights that are passed over.
 
     Raises:
         WorkdirError: the config, the vocabulary or every checkpoint is missing.
-        CheckpointError: the weights are damaged.
+        CheckpointError: all weights are damaged.
     """
     config = load_config(folder)
-    return config, Vocabularies.load(folder), checkpoint.load_params(best_weights(folder))
+    vocabularies = Vocabularies.load(folder)
+    for place in best_weights(folder):
+        try:
+            return config, vocabularies, checkpoint.load_params(place)
+        except CheckpointError as error:
+            say(f"{error}; using the next best weights")
+    raise CheckpointError(f"{folder}: every checkpoint is damaged; train again in a new workdir")
 
 
-def best_weights(folder: Path) -> Path:
-    """What translating uses: the average or checkpoint with the best validation BLEU; of an unfinished run, the latest.
+def best_weights(folder: Path) -> list[Path]:
+    """Averages and checkpoints by validation BLEU, best first; of an unfinished run, the latest checkpoint first.
 
-    A single checkpoint may win: after a cool-down the last one is an average in itself.
+    A single checkpoint may lead: after a cool-down the last one is an average in itself.
 
     Raises:
         WorkdirError: there is no checkpoint yet.
     """
     checkpoints = folder / "checkpoints"
-    found = [checkpoint.at(checkpoints, step) for step in checkpoint.steps(checkpoints)]
-    if not found:
+    latest_first = [checkpoint.at(checkpoints, step) for step in reversed(checkpoint.steps(checkpoints))]
+    if not latest_first:
         raise WorkdirError(f"{folder}: holds no checkpoint; run `natjax train` until the first one is saved")
     averages = [checkpoints / a for a in AVERAGES if (checkpoints / a / checkpoint.CHECKSUMS).is_file()]
     if not averages:
-        return found[-1]
-    # The first among equals: averages are steadier than single checkpoints.
-    return max(averages + found[::-1], key=lambda c: checkpoint.read_info(c).get("bleu", 0.0))
+        return latest_first
+    # Sorting is stable: averages, which are steadier, come first among equals.
+    return sorted(averages + latest_first, key=checkpoint.bleu_of, reverse=True)
 
 
 class Metrics:
@@ -99,8 +124,7 @@ class Metrics:
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record."""
-        with self.file.open("a") as out:
-            out.write(json.dumps(record) + "\n")
+        atomic.append_text(self.file, json.dumps(record) + "\n")
 
 
 def _record(line: str) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def translator(monkeypatch):
         loaded: ClassVar = []
 
         @classmethod
-        def load(cls, path, *, decode):
+        def load(cls, path, *, decode, say):
             cls.loaded.append((path, decode))
             return cls()
 

@@ -38,11 +38,6 @@ def options(text):
     return [*SMALL, "--data.root", str(text)]
 
 
-@pytest.fixture(autouse=True)
-def _no_compilation_cache_left(monkeypatch):
-    monkeypatch.setenv("NATJAX_CACHE", "")
-
-
 def mistake(capsys, *arguments: str) -> str:
     """Runs the program, which must refuse: exit code 2, nothing on stdout, one line on stderr, no traceback."""
     assert main(list(arguments)) == 2
@@ -75,8 +70,7 @@ def test_mistakes_in_words(capsys):
     assert "--workdir is missing" in mistake(capsys, "train", "demo")
     assert "unknown argument '--modle'" in mistake(capsys, "translate", "--model", "x", "--modle", "y")
     assert "did you mean --training.steps" in mistake(capsys, "train", "demo", "--workdir", "x", "--training.step", "3")
-    assert "choose demo, multi30k_en_de" in mistake(capsys, "configs", "copy", "nothing")
-    assert "no place for the store" in mistake(capsys, "prepare", "demo")
+    assert "choose demo, hard, multi30k_en_de" in mistake(capsys, "configs", "copy", "nothing")
 
 
 def test_configs(capsys, tmp_path, monkeypatch):
@@ -102,6 +96,7 @@ def test_prepare_train_translate_evaluate(capsys, monkeypatch, tmp_path, text, o
     assert "60 pairs read, 60 kept" in capsys.readouterr().err
     assert main(["train", "demo", "--workdir", run, *options]) == 0
     out, err = capsys.readouterr()
+    weights = Path(run) / "checkpoints" / json.loads(out)["weights"]
     assert set(json.loads(out)) >= {"workdir", "weights", "bleu", "chrf", "bp", "repetition_rate", "loss"}
     assert "parameters:" in err
     assert "translation" in err  # samples
@@ -136,6 +131,17 @@ def test_prepare_train_translate_evaluate(capsys, monkeypatch, tmp_path, text, o
     assert {k: v for k, v in by_file.items() if "second" not in k} == {
         k: v for k, v in by_model.items() if "second" not in k
     }
+
+    # Damaged weights: the next best are used, and that is said.
+    (weights / "info.json").write_text("{")
+    assert len(translate()) == 4
+    victim = max((weights / "arrays").rglob("*"), key=lambda f: f.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-1])
+    given = io.TextIOWrapper(io.BytesIO(b"the a dog is here\n"))
+    monkeypatch.setattr(sys, "stdin", given)
+    for broken in (Path(run) / "checkpoints").glob("*"):
+        (broken / "checksums.json").write_text("{")
+    assert "every checkpoint is damaged" in mistake(capsys, "translate", "--model", run)
 
     assert "another config (model.dropout" in mistake(
         capsys, "train", "demo", "--workdir", run, *options, "--model.dropout", "0.3"
@@ -204,12 +210,24 @@ def test_a_terminal_gets_each_line_as_it_comes(monkeypatch):
     writer.write(b"two\nthree\n")
     writer.close()
     assert [line for block in blocks for line in block] == ["two", "three"]
+    reader.close()
 
 
 def test_a_reader_that_leaves_is_no_error():
-    command = f"{sys.executable} -m natjax configs | true"
+    command = f"(sleep 1; exec {sys.executable} -m natjax configs) | true"
     done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_a_closed_stdin_is_one_line(options, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "demo", "--workdir", run, *options]) == 0
+    command = f"{sys.executable} -m natjax translate --model {run} <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("natjax: stdin")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -24,19 +24,25 @@ def changed(config, **training):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
 
 
+def small():
+    """One layer each and one batch shape: these tests are about the loop, and compile little."""
+    config = tiny.config(decoder_layers=1)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=1))
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
     """One store for all runs of this file."""
     from natjax.data.prepare import prepare
 
     folder = tmp_path_factory.mktemp("data") / "store"
-    prepare(tiny.config(), folder, lambda line: None)
+    prepare(small(), folder, lambda line: None)
     return folder
 
 
 @pytest.fixture
 def config(store):
-    made = tiny.config()
+    made = small()
     return dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
 
 
@@ -54,7 +60,7 @@ def records(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
-    made = tiny.config()
+    made = small()
     config = dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
     scores = train(config, folder)
@@ -169,7 +175,7 @@ def test_learns_to_copy(tmp_path):
         data=dataclasses.replace(config.data, embedded="none", root=str(tmp_path), buckets=1),
         vocab=dataclasses.replace(config.vocab, size=40),
     )
-    config = changed(config, steps=300, batch_frames=1024, learning_rate=1e-2, warmup_steps=30, eval_every=100,
+    config = changed(config, steps=400, batch_frames=1024, learning_rate=1e-2, warmup_steps=30, eval_every=100,
                      save_every=100, eval_sentences=40, log_every=50)  # fmt: skip
     scores = train(config, tmp_path / "run")
     assert scores["bleu"] > 90

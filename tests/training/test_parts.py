@@ -15,7 +15,7 @@ import pytest
 import tiny
 
 from natjax.config import TrainingConfig
-from natjax.errors import CheckpointError, WorkdirError
+from natjax.errors import CheckpointError, Interrupted, WorkdirError
 from natjax.training import checkpoint, workdir
 from natjax.training.preemption import StopRequest
 from natjax.training.schedule import learning_rate
@@ -42,8 +42,8 @@ def test_optimiser_against_adam_by_hand():
                  {"a": {"kernel": jnp.array([[0.1, 0.2]]), "bias": jnp.array([[0.0, -0.1]])}}]  # fmt: skip
     state = new_state(params, config)
     plain = {name: np.asarray(value, np.float64) for name, value in params["a"].items()}
-    mean = {name: 0.0 for name in plain}
-    square = {name: 0.0 for name in plain}
+    mean = dict.fromkeys(plain, 0.0)
+    square = dict.fromkeys(plain, 0.0)
     for step, gradient in enumerate(gradients, start=1):
         state = update(state, gradient, config)
         norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in gradient["a"].values()))
@@ -107,6 +107,8 @@ def test_the_newest_undamaged_checkpoint_is_used_and_the_others_named(tmp_path):
     assert len(said) == 1
     assert "00000030" in said[0]
     assert "previous checkpoint" in said[0]
+    assert checkpoint.steps(tmp_path) == [10, 20]  # the damaged one is set aside, and not taken for the newest
+    assert (tmp_path / "00000030.damaged").is_dir()
     for step in (10, 20):
         (checkpoint.at(tmp_path, step) / "info.json").unlink()
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
@@ -143,8 +145,10 @@ assert checkpoint.steps(folder) == [1]
 checkpoint.load(checkpoint.at(folder, 1), small)
 print("left:", sorted(p.name for p in folder.iterdir()))
 """
-    mount = f"mount -t tmpfs -o size=1m tmpfs {disk} && exec {sys.executable} -c '{script}'"
-    done = subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", mount.replace("'", "'")],
+    program = tmp_path / "program.py"
+    program.write_text(script)
+    mount = f"mount -t tmpfs -o size=1m tmpfs {disk} && exec {sys.executable} {program}"
+    done = subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
                           capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})  # fmt: skip
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("no right to mount a small file system here")
@@ -158,7 +162,7 @@ def test_what_is_kept(tmp_path):
     scores = {100: 5.0, 200: 9.0, 300: 7.0, 400: 8.0, 450: None, 500: 6.0}
     for step, bleu in scores.items():
         checkpoint.save(checkpoint.at(tmp_path, step), {"params": jnp.zeros(1)}, {"bleu": bleu})
-        checkpoint.prune(tmp_path, 100, 1000, keep_last=2, keep_best=2)
+        checkpoint.prune(tmp_path, step, 100, 1000, keep_last=2, keep_best=2)
     assert checkpoint.steps(tmp_path) == [200, 400, 500]  # 450 came from a signal and is no longer the newest
     candidates = checkpoint.regular(tmp_path, 100, 1000)
     assert checkpoint.best(tmp_path, candidates, 2) == [200, 400]
@@ -173,15 +177,16 @@ def test_mean_of_parameters():
 
 def test_a_workdir_of_another_config_is_refused_with_the_fields(tmp_path):
     config = tiny.config()
+    workdir.check(tmp_path, config)
     workdir.claim(tmp_path, config)
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.5))
     with pytest.raises(WorkdirError, match=r"model\.dropout: 0\.1 -> 0\.5"):
-        workdir.claim(tmp_path, other)
+        workdir.check(tmp_path, other)
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=9))
-    workdir.claim(tmp_path, longer)  # no cool-down: a run may be made longer
+    workdir.check(tmp_path, longer)  # no cool-down: a run may be made longer
     cooling = dataclasses.replace(longer.training, cooldown_steps=2)
     with pytest.raises(WorkdirError, match="cooldown_steps"):
-        workdir.claim(tmp_path, dataclasses.replace(longer, training=cooling))
+        workdir.check(tmp_path, dataclasses.replace(longer, training=cooling))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "vocab.model", "checkpoints"])
@@ -196,7 +201,7 @@ def test_a_model_folder_that_lacks_something_says_what(tmp_path, missing):
         from natjax.errors import UserError
 
         with pytest.raises(UserError, match=missing) as caught:
-            workdir.load_model(tmp_path)
+            workdir.load_model(tmp_path, print)
         assert "\n" not in str(caught.value)
 
 
@@ -213,12 +218,16 @@ def test_metrics_after_the_restored_step_are_dropped(tmp_path):
 
 
 def test_signals_set_a_flag_and_a_second_interrupt_ends():
+    with pytest.raises(Interrupted, match="before the first update"), StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
     with StopRequest() as stop:
+        stop.defer()
         assert not stop.requested
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
         assert stop.interrupted("saved").exit_code == 75
     with StopRequest() as stop:
+        stop.defer()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.interrupted("saved").exit_code == 130
         with pytest.raises(KeyboardInterrupt):
