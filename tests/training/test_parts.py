@@ -98,7 +98,7 @@ def test_any_damaged_file_is_noticed(tmp_path, damage):
 
 def test_the_newest_undamaged_checkpoint_is_used_and_the_others_named(tmp_path):
     for step in (10, 20, 30):
-        checkpoint.save(checkpoint.at(tmp_path, step), _tree(step), {})
+        checkpoint.save(checkpoint.at(tmp_path, step), _tree(float(step)), {})
     victim = _files(checkpoint.at(tmp_path, 30) / "arrays")[-1]
     victim.write_bytes(victim.read_bytes()[:-1])
     said = []
