@@ -1,5 +1,8 @@
 """The model: company invariance, dtypes, presets, and what reaches what."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,3 +128,25 @@ def test_separate_embeddings():
     assert params["output_embedding"]["table"].shape == (30, 16)
     head = network.apply({"params": params}, jnp.ones((1, 4), jnp.int32), jnp.array([4]), objective.max_frames(4, 0))
     assert head.kernel.shape == (16, 30)
+
+
+def _fast_bfloat16_cpu() -> bool:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return jax.default_backend() == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+@pytest.mark.skipif(not _fast_bfloat16_cpu(), reason="this CPU has no bfloat16 instructions")
+def test_every_projection_of_a_bfloat16_model_takes_the_fast_path_of_the_cpu():
+    _, network, objective, params = tiny.build(dtype="bfloat16", width=64, feed_forward=128)
+    source, lengths = jnp.ones((16, 16), jnp.int32), jnp.full((16,), 16)
+
+    def whole(params):
+        return network.apply({"params": params}, source, lengths, objective.max_frames(16, 0)).hidden
+
+    text = jax.jit(whole).lower(params).compile().as_text()
+    # A product of a parameter: two dimensions, bfloat16 operands, float32 result, handed to the CPU's library.
+    matrix = r"param_\d[\w.]*: (\w+)\[\d+,\d+\]"
+    operands = re.findall(rf"fused_computation[\w.]* \({matrix}, {matrix}\) -> f32", text)
+    assert len(operands) >= 4 + 2 * 7  # four in the encoder's layer, seven in each of the decoder's two
+    assert set(operands) == {("bf16", "bf16")}
+    assert text.count("ynn_fusion") >= len(operands)
