@@ -116,9 +116,10 @@ def _as_json(rows: list[_Row], config: Config, sentences: int) -> str:
 def _table(rows: list[_Row], sentences: int, updates: int) -> "Table":
     from rich.table import Table
 
-    table = Table(title=f"{sentences} held-out sentences, all valid translations as references, {updates} updates each")
-    table.add_column("system")
-    for column in ("BLEU", "exactly valid %", "repeated words %", "ms a sentence"):
+    title = f"{sentences} held-out sentences, {updates} updates each; valid: exactly one of the right translations"
+    table = Table(title=title)
+    table.add_column("system", no_wrap=True)
+    for column in ("BLEU", "valid %", "repeats %", "ms a sentence"):
         table.add_column(column, justify="right")
     for r in rows:
         table.add_row(r.system, f"{r.bleu:.1f}", f"{r.exact:.1f}", f"{r.repetition:.1f}", f"{r.milliseconds:.2f}")
