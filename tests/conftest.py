@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A first example compiles; on a busy machine others wait. Neither is a failure.
+hypothesis.settings.register_profile("natjax", deadline=None)
+hypothesis.settings.load_profile("natjax")
 
 # Many tests train the same tiny model: what one has compiled, the others (and programs they start) read from disk.
 _CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
