@@ -63,7 +63,8 @@ def load(folder: Path, like: PyTree) -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
     verify(folder)
-    saved, wanted = _shapes(ocp.metadata(folder / ARRAYS).metadata), _shapes(like)
+    arrays = folder.absolute() / ARRAYS  # orbax finds no metadata under a relative path, and does not say so
+    saved, wanted = _shapes(ocp.metadata(arrays).metadata), _shapes(like)
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
             raise CheckpointError(
@@ -71,9 +72,7 @@ def load(folder: Path, like: PyTree) -> PyTree:
                 f"{wanted.get(name, 'no such array')}; use the config that it was trained with"
             )
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return ocp.load(
-        folder / ARRAYS, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-    )
+    return ocp.load(arrays, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like))
 
 
 def _shapes(tree: PyTree) -> dict[str, str]:
@@ -91,7 +90,7 @@ def load_params(folder: Path, key: str = "params") -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
     verify(folder)
-    saved = ocp.metadata(folder / ARRAYS).metadata
+    saved = ocp.metadata(folder.absolute() / ARRAYS).metadata
     like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), saved)
     return load(folder, like)[key]
 
@@ -148,7 +147,7 @@ def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) 
     found = steps(checkpoints)
     for step in reversed(found):
         try:
-            return load(at(checkpoints, step), like)
+            verify(at(checkpoints, step))
         except CheckpointError as error:
             # Set aside, so that the run, when it comes to this step again, takes it for neither new nor good.
             aside = at(checkpoints, step).with_suffix(".damaged")
@@ -156,6 +155,8 @@ def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) 
             shutil.rmtree(aside, ignore_errors=True)
             at(checkpoints, step).rename(aside)
             reason = error
+        else:
+            return load(at(checkpoints, step), like)
     if found:
         raise CheckpointError(f"{checkpoints}: no usable checkpoint left; the oldest: {reason}; train in a new workdir")
     return None

@@ -116,6 +116,21 @@ def test_the_newest_undamaged_checkpoint_is_used_and_the_others_named(tmp_path):
     assert checkpoint.restore_latest(tmp_path / "nothing", _tree(), said.append) is None
 
 
+def test_relative_folders_serve_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save(checkpoint.at(Path("here"), 1), _tree(), {})
+    restored = checkpoint.restore_latest(Path("here"), _tree(), print)
+    jax.tree.map(np.testing.assert_array_equal, restored, _tree())
+    np.testing.assert_array_equal(checkpoint.load_params(Path("here/00000001"))["a"], _tree()["params"]["a"])
+
+
+def test_a_checkpoint_of_another_model_is_not_taken_for_damaged(tmp_path):
+    checkpoint.save(checkpoint.at(tmp_path, 1), {"other": jnp.zeros(3)}, {})
+    with pytest.raises(CheckpointError, match="use the config that it was trained with"):
+        checkpoint.restore_latest(tmp_path, _tree(), print)
+    assert checkpoint.steps(tmp_path) == [1]
+
+
 def test_other_shapes_are_refused_in_one_line(tmp_path):
     checkpoint.save(tmp_path / "c", _tree(), {})
     other = _tree()
