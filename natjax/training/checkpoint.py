@@ -188,7 +188,8 @@ def mean(trees: list[PyTree]) -> PyTree:
     """Element-wise mean of parameters, accumulated in float64 on the host."""
 
     def average(*leaves: Any) -> np.ndarray:
-        return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(np.asarray(leaves[0]).dtype)
+        wide = np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0)
+        return np.asarray(wide, np.asarray(leaves[0]).dtype)  # an array for scalars too, as checkpoints need
 
     return jax.tree.map(average, *trees)
 

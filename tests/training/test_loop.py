@@ -181,6 +181,23 @@ def test_learns_to_copy(tmp_path):
     assert scores["bleu"] > 90
 
 
+@pytest.mark.parametrize("vocabulary", ["joint", "separate"])
+def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabulary):
+    config = small()
+    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce"))
+    if vocabulary == "separate":
+        config = dataclasses.replace(
+            config,
+            vocab=dataclasses.replace(config.vocab, joint=False, size=200),
+            model=dataclasses.replace(config.model, share_embeddings=False),
+        )
+    scores = train(changed(config, steps=3), tmp_path / "run")
+    assert scores["infeasible"] == 0
+    from natjax.translator import Translator
+
+    assert len(Translator.load(tmp_path / "run").translate(["The king reads the book.", ""])) == 2
+
+
 def _command(config, folder: Path, file: Path) -> list[str]:
     (folder.parent / "given.json").write_text(to_json(config))
     file.write_text(

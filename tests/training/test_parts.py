@@ -184,7 +184,10 @@ def test_what_is_kept(tmp_path):
 
 
 def test_mean_of_parameters():
-    trees = [{"a": np.array([1.0, 4.0], np.float32)}, {"a": np.array([3.0, 8.0], np.float32)}]
+    trees = [{"a": np.array([1.0, 4.0], np.float32), "b": jnp.float32(2)},
+             {"a": np.array([3.0, 8.0], np.float32), "b": jnp.float32(5)}]  # fmt: skip
+    scalar = checkpoint.mean(trees)["b"]
+    assert (type(scalar), scalar.shape, float(scalar)) == (np.ndarray, (), 3.5)
     mean = checkpoint.mean(trees)["a"]
     np.testing.assert_array_equal(mean, np.array([2.0, 6.0], np.float32))
     assert mean.dtype == np.float32
