@@ -61,7 +61,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
     _train(vanilla, workdir / "vanilla", "vanilla NAT")
     translator = Translator.load(workdir / "vanilla")
-    # Golden length: of the first reference, so that the loss is seen without the length classifier's mistakes.
+    # Golden length: that of the translation which was drawn, so that the loss is seen without the classifier's
+    # mistakes. (The length of the most probable one would give away which wording to choose.)
     golden = [len(ids) for ids in translator.vocabularies.target.encode([r[0] for r in test.references])]
     rows = [
         _score("vanilla NAT, predicted length", translator, test, difficulty),

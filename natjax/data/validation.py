@@ -35,6 +35,7 @@ def validation_text(config: Config) -> ScoredText:
 
 
 def embedded_text(difficulty: grammar.Difficulty, split: grammar.Split, count: int) -> ScoredText:
-    """Held-out sentences of the embedded corpus with every valid translation."""
+    """Held-out sentences of the embedded corpus with every valid translation, first the one that was drawn."""
     examples = grammar.generate(difficulty, split, count, seed=0)
-    return ScoredText([e.source for e in examples], [list(e.references) for e in examples])
+    references = [[e.target, *(r for r in e.references if r != e.target)] for e in examples]
+    return ScoredText([e.source for e in examples], references)
