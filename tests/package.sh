@@ -19,7 +19,8 @@ natjax="$elsewhere/venv/bin/natjax"
 location=$("$elsewhere/venv/bin/python" -c 'import natjax; print(natjax.__file__)')
 case "$location" in "$elsewhere"/venv/*) ;; *) echo "natjax came from $location, not from the wheel"; exit 1 ;; esac
 "$natjax" --version
-"$natjax" configs | grep -q '^demo '
+"$natjax" configs > listed.txt
+grep -q '^demo ' listed.txt
 "$natjax" configs copy demo --output small.py > /dev/null
 "$natjax" train small.py --workdir run --training.steps 3 --training.warmup_steps 1 --training.cooldown_steps 0 \
   --training.eval_every 3 --training.save_every 3 --training.eval_sentences 4 > scores.json
