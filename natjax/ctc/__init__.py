@@ -1,8 +1,26 @@
 """Connectionist temporal classification: loss, feasibility, collapse. Usable on its own, in any JAX program."""
 
+from natjax.ctc._alignment import Alignment, occupancy, viterbi_alignment
 from natjax.ctc._check import check
 from natjax.ctc._collapse import collapse, is_feasible
 from natjax.ctc._enum import AUTO, Implementation
+from natjax.ctc._linear import linear_ctc_loss, linear_ctc_objective
 from natjax.ctc._loss import ctc_loss, from_optax
+from natjax.ctc._top_k import TopK, linear_top_k
 
-__all__ = ["AUTO", "Implementation", "check", "collapse", "ctc_loss", "from_optax", "is_feasible"]
+__all__ = [
+    "AUTO",
+    "Alignment",
+    "Implementation",
+    "TopK",
+    "check",
+    "collapse",
+    "ctc_loss",
+    "from_optax",
+    "is_feasible",
+    "linear_ctc_loss",
+    "linear_ctc_objective",
+    "linear_top_k",
+    "occupancy",
+    "viterbi_alignment",
+]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.typing import Array
+from natjax.typing import Array, Head
 
 
 def validate_frames(frames: Array, frame_lengths: Array) -> None:
@@ -25,9 +25,26 @@ def validate_logits(logits: Array, labels: Array, blank_id: int) -> None:
     """Raises a ValueError or TypeError unless logits are floating [B, T, V] and blank_id lies in 0..V-1."""
     _expect("logits", logits, "[B, T, V]", jnp.floating)
     _expect_same_batch(logits=logits, labels=labels)
-    vocabulary = logits.shape[2]
-    if not 0 <= blank_id < vocabulary:
-        raise ValueError(f"blank_id must lie in 0..{vocabulary - 1} (logits have V = {vocabulary}), got {blank_id}")
+    _expect_blank(blank_id, logits.shape[2], "logits have")
+
+
+def validate_head(hidden: Array, kernel: Array, bias: Array | None) -> None:
+    """Raises a ValueError or TypeError unless hidden is floating [B, T, D], kernel [D, V], bias [V] or None."""
+    _expect("hidden", hidden, "[B, T, D]", jnp.floating)
+    _expect("kernel", kernel, "[D, V]", jnp.floating)
+    if hidden.shape[2] != kernel.shape[0]:
+        raise ValueError(f"the widths D differ: hidden {hidden.shape[2]}, kernel {kernel.shape[0]}")
+    if bias is not None:
+        _expect("bias", bias, "[V]", jnp.floating)
+        if bias.shape[0] != kernel.shape[1]:
+            raise ValueError(f"the vocabularies V differ: kernel {kernel.shape[1]}, bias {bias.shape[0]}")
+
+
+def validate_head_and_labels(head: Head, labels: Array, blank_id: int) -> None:
+    """As `validate_head`; also for different batches, and for a blank_id outside 0..V-1."""
+    validate_head(*head)
+    _expect_same_batch(hidden=head.hidden, labels=labels)
+    _expect_blank(blank_id, head.kernel.shape[1], "kernel has")
 
 
 def check(logits: Array, logit_lengths: Array, labels: Array, label_lengths: Array, *, blank_id: int = 0) -> None:
@@ -91,6 +108,11 @@ def _expect(name: str, array: Array, dimensions: str, kind: type) -> None:
         raise ValueError(f"{name} must have the dimensions {dimensions}, got the shape {tuple(array.shape)}")
     if not jnp.issubdtype(array.dtype, kind):
         raise TypeError(f"{name} must have a {kind.__name__} dtype, got {array.dtype}")
+
+
+def _expect_blank(blank_id: int, vocabulary: int, who: str) -> None:
+    if not 0 <= blank_id < vocabulary:
+        raise ValueError(f"blank_id must lie in 0..{vocabulary - 1} ({who} V = {vocabulary}), got {blank_id}")
 
 
 def _expect_same_batch(**arrays: Array) -> None:

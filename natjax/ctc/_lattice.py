@@ -110,11 +110,10 @@ def mirrored(lattice: Lattice, ends_BL: Array, frames: int) -> Lattice:
     )
 
 
-def emissions(log_prob_BTU: Array) -> Array:
-    """Log-probability [T, B, L] of what each state emits, from those of the blank and each label, [B, T, 1 + N]."""
-    blank_BT1, label_BTN = log_prob_BTU[..., :1], log_prob_BTU[..., 1:]
-    blank_BTM = jnp.broadcast_to(blank_BT1, log_prob_BTU.shape)
-    return jnp.swapaxes(_interleave(blank_BTM, label_BTN), 0, 1)
+def spread(log_prob_BU: Array) -> Array:
+    """What each state emits, [..., L], from the blank and the labels, [..., 1 + N]."""
+    blank_BM = jnp.broadcast_to(log_prob_BU[..., :1], log_prob_BU.shape)
+    return _interleave(blank_BM, log_prob_BU[..., 1:])
 
 
 def advance(lattice: Lattice, frame: Array, log_alpha_BL: Array, log_prob_BL: Array) -> tuple[Array, Array, Array]:
@@ -137,32 +136,37 @@ def advance(lattice: Lattice, frame: Array, log_alpha_BL: Array, log_prob_BL: Ar
     return jnp.where(over_B1, log_alpha_BL, with_emission_BL), into_BL, with_emission_BL
 
 
-def forward(lattice: Lattice, log_prob_TBL: Array) -> Array:
+def forward(lattice: Lattice, log_prob_TBU: Array, unroll: int) -> Array:
     """Log mass [B, L] of all paths by their state at the last real frame.
 
     Args:
         lattice: from `natural`.
-        log_prob_TBL: from `emissions`; not NaN at padded frames.
+        log_prob_TBU: log-probability of the blank and the labels at each frame; not NaN at padded frames.
+        unroll: frames a step of the scan.
     """
 
     def body(log_alpha_BL: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
         return advance(lattice, inputs[0], log_alpha_BL, inputs[1])[0], None
 
-    return jax.lax.scan(body, _nothing(lattice), (_frame_indices(lattice, log_prob_TBL), log_prob_TBL))[0]
+    log_prob_TBL = spread(log_prob_TBU)
+    inputs = _frame_indices(lattice, log_prob_TBL), log_prob_TBL
+    return jax.lax.scan(body, _nothing(lattice), inputs, unroll=unroll)[0]
 
 
-def forward_backward(lattice: Lattice, ends_BL: Array, log_prob_TBL: Array) -> tuple[Array, Array]:
+def forward_backward(lattice: Lattice, ends_BL: Array, log_prob_TBU: Array, unroll: int) -> tuple[Array, Array]:
     """Both recursions in one scan.
 
     Args:
         lattice: from `natural`.
         ends_BL: from `natural`.
-        log_prob_TBL: as `forward`.
+        log_prob_TBU: as `forward`.
+        unroll: as `forward`.
 
     Returns:
         What `forward` returns, and log_joint_TBL: log mass of all complete paths that are in state l at frame t;
         without meaning at padded frames.
     """
+    log_prob_TBL = spread(log_prob_TBU)
     halves = lattice, mirrored(lattice, ends_BL, log_prob_TBL.shape[0])
     both = jax.tree.map(lambda *half: jnp.stack(half), *halves)
     log_prob_T2BL = jnp.stack([log_prob_TBL, jnp.flip(log_prob_TBL, (0, 2))], axis=1)
@@ -174,7 +178,7 @@ def forward_backward(lattice: Lattice, ends_BL: Array, log_prob_TBL: Array) -> t
         return log_alpha_2BL, (with_emission_2BL[0], into_2BL[1])
 
     inputs = _frame_indices(lattice, log_prob_TBL), log_prob_T2BL
-    last_2BL, (log_alpha_TBL, mirrored_TBL) = jax.lax.scan(body, _nothing(both), inputs)
+    last_2BL, (log_alpha_TBL, mirrored_TBL) = jax.lax.scan(body, _nothing(both), inputs, unroll=unroll)
     return last_2BL[0], log_alpha_TBL + jnp.flip(mirrored_TBL, (0, 2))
 
 

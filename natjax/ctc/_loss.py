@@ -27,13 +27,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from natjax.ctc import _lattice
+from natjax.ctc import _lattice, _problem
 from natjax.ctc._check import validate_labels, validate_logits
-from natjax.ctc._collapse import is_feasible
 from natjax.ctc._enum import AUTO, Implementation, resolve
+from natjax.ctc._head import accumulator
+from natjax.ctc._problem import Options, Problem, Rows
 from natjax.typing import Array
-
-INFEASIBLE = ("zero", "inf")
 
 
 def ctc_loss(
@@ -45,6 +44,7 @@ def ctc_loss(
     blank_id: int = 0,
     label_smoothing: float = 0.0,
     infeasible: str = "zero",
+    unroll: int = 1,
     implementation: Implementation = AUTO,
 ) -> Array:
     """Negative log-probability of each row's labels, summed over all their alignments.
@@ -68,6 +68,8 @@ def ctc_loss(
         label_smoothing: ε, in [0, 1).
         infeasible: what a row without any alignment costs: "zero", for training, or "inf", for scoring. Its gradient
             is exactly 0 in both.
+        unroll: frames a step of the scan; see `jax.lax.scan`. More is faster where the steps are short of work
+            (few rows and labels, an accelerator), and compiles longer.
         implementation: how it is computed.
 
     Returns:
@@ -75,7 +77,8 @@ def ctc_loss(
 
     Raises:
         TypeError: an array has the wrong kind of dtype, or implementation is no `Implementation`.
-        ValueError: shapes do not fit; blank_id, label_smoothing or infeasible is out of range.
+        ValueError: shapes do not fit; blank_id, label_smoothing, infeasible or unroll is out of range, or the
+            implementation is for hidden states.
         NotImplementedError: a second derivative is asked for.
 
     Example:
@@ -89,13 +92,9 @@ def ctc_loss(
     """
     validate_labels(labels, label_lengths, logit_lengths)
     validate_logits(logits, labels, blank_id)
-    if infeasible not in INFEASIBLE:
-        raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}, got {infeasible!r}")
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
-    resolve(implementation)
-    lengths = logit_lengths.astype(jnp.int32), labels.astype(jnp.int32), label_lengths.astype(jnp.int32)
-    return _compiled_loss(logits, *lengths, int(blank_id), float(label_smoothing), infeasible)
+    options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
+    resolve(implementation, (Implementation.SCAN,), Implementation.SCAN)
+    return _compiled_loss(logits, _problem.rows(logit_lengths, labels, label_lengths), options)
 
 
 def from_optax(
@@ -107,6 +106,7 @@ def from_optax(
     blank_id: int = 0,
     label_smoothing: float = 0.0,
     infeasible: str = "zero",
+    unroll: int = 1,
     implementation: Implementation = AUTO,
 ) -> Array:
     """`ctc_loss` with the arguments of `optax.losses.ctc_loss`: paddings in place of lengths.
@@ -121,6 +121,7 @@ def from_optax(
         blank_id: as `ctc_loss`.
         label_smoothing: as `ctc_loss`.
         infeasible: as `ctc_loss`.
+        unroll: as `ctc_loss`.
         implementation: as `ctc_loss`.
 
     Returns:
@@ -151,186 +152,141 @@ def from_optax(
         blank_id=blank_id,
         label_smoothing=label_smoothing,
         infeasible=infeasible,
+        unroll=unroll,
         implementation=implementation,
     )
 
 
-class _Problem(NamedTuple):
-    """What both the value and the gradient start from. In this module U = 1 + N: the blank, then the labels.
+class Posterior(NamedTuple):
+    """What the gradient of the logits is made of, with problem and weights.
 
     Attributes:
-        slots: i32[B, U], the ids, with the blank in place of padding.
-        lse: float[B, T], log-sum-exp of the logits.
-        log_prob: float[T, B, L], what each state emits.
-        lattice: with frames in their natural order.
-        ends: bool[B, L], the states in which paths end.
+        lse: float[B, T], log Σ exp of the logits.
+        occupancy: float[B, T, U], how probable the token of each slot is, given the labels.
+        possible: bool[B], rows with a path.
     """
 
-    slots: Array
     lse: Array
-    log_prob: Array
-    lattice: _lattice.Lattice
-    ends: Array
+    occupancy: Array
+    possible: Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _loss(
-    logits_BTV: Array,
-    logit_lengths_B: Array,
-    labels_BN: Array,
-    label_lengths_B: Array,
-    blank_id: int,
-    label_smoothing: float,
-    infeasible: str,
+def value(logits_BTV: Array, problem: Problem, options: Options) -> Array:
+    """The loss [B]."""
+    log_prob_TBU, lse_BT = log_probs(logits_BTV, problem)
+    nll_B, possible_B = _problem.value(problem, log_prob_TBU, options.unroll)
+    return _problem.losses(problem, nll_B, possible_B, lse_BT, _mean(logits_BTV, options), options)
+
+
+def value_and_posterior(logits_BTV: Array, problem: Problem, options: Options) -> tuple[Array, Posterior]:
+    """The loss [B], and what `slope` needs beside the logits."""
+    log_prob_TBU, lse_BT = log_probs(logits_BTV, problem)
+    nll_B, possible_B, occupancy_BTU = _problem.value_and_occupancy(problem, log_prob_TBU, options.unroll)
+    loss_B = _problem.losses(problem, nll_B, possible_B, lse_BT, _mean(logits_BTV, options), options)
+    return loss_B, Posterior(lse_BT, occupancy_BTU, possible_B)
+
+
+def slope(
+    logits_BTX: Array,
+    problem: Problem,
+    posterior: Posterior,
+    weights_B: Array,
+    options: Options,
+    *,
+    place_BU: Array,
+    vocabulary: int,
 ) -> Array:
-    lengths = logit_lengths_B, labels_BN, label_lengths_B
-    problem = _prepare(logits_BTV, *lengths, blank_id)
-    last_BL = _lattice.forward(problem.lattice, problem.log_prob)
-    return _finish(problem, last_BL, logits_BTV, *lengths, label_smoothing, infeasible)[0]
+    """The gradient of Σ weights · loss in X columns of the logits, in their dtype.
 
-
-def _loss_forward(
-    logits_BTV: Array,
-    logit_lengths_B: Array,
-    labels_BN: Array,
-    label_lengths_B: Array,
-    blank_id: int,
-    label_smoothing: float,
-    infeasible: str,
-) -> tuple[Array, tuple[Array, ...]]:
-    logits_BTV = _differentiates_once(logits_BTV)
-    lengths = logit_lengths_B, labels_BN, label_lengths_B
-    problem = _prepare(logits_BTV, *lengths, blank_id)
-    last_BL, log_joint_TBL = _lattice.forward_backward(problem.lattice, problem.ends, problem.log_prob)
-    loss_B, possible_B = _finish(problem, last_BL, logits_BTV, *lengths, label_smoothing, infeasible)
-    mass_BTL, total_BT1 = _lattice.masses(log_joint_TBL)
-    occupancy_BTU = _by_token(mass_BTL, problem.slots) / total_BT1
-    taken_BU = _taken(problem.slots)
-    # Slots that repeat an earlier one go to columns of their own beyond the end, where the scatter drops them.
-    vocabulary, slots = logits_BTV.shape[2], taken_BU.shape[1]
-    column_BU = jnp.where(taken_BU, vocabulary + jnp.arange(slots, dtype=jnp.int32)[None, :], problem.slots)
-    return loss_B, (logits_BTV, problem.lse, occupancy_BTU, column_BU, possible_B, logit_lengths_B, label_lengths_B)
-
-
-def _loss_backward(
-    blank_id: int, label_smoothing: float, infeasible: str, residuals: tuple[Array, ...], cotangent_B: Array
-) -> tuple[Array | None, ...]:
-    logits_BTV, lse_BT, occupancy_BTU, column_BU, possible_B, logit_lengths_B, label_lengths_B = residuals
-    dtype, vocabulary = lse_BT.dtype, logits_BTV.shape[2]
-    live_BT1 = (_real(logits_BTV, logit_lengths_B) & (possible_B & (cotangent_B != 0))[:, None])[..., None]
-    weight_B11 = cotangent_B[:, None, None]
-    smooth_B11 = label_smoothing * _labels_per_frame(label_lengths_B, logit_lengths_B, dtype)[:, None, None]
+    Args:
+        logits_BTX: some columns of the logits, or all of them.
+        problem: the batch.
+        posterior: from `value_and_posterior`.
+        weights_B: float[B]; a row of weight 0 gets exactly 0.
+        options: as checked.
+        place_BU: i32[B, U], where among the X columns each slot's token is. A token that is not among them, or that an
+            earlier slot stands for, has a place of its own beyond the end. `problem.columns` for all V columns.
+        vocabulary: V.
+    """
+    dtype, epsilon = posterior.lse.dtype, options.label_smoothing
+    live_BT1 = live(problem, posterior, weights_B)[..., None]
+    weight_B11 = weights_B.astype(dtype)[:, None, None]
+    smooth_B11 = epsilon * problem.labels_per_frame[:, None, None]
 
     def gradient(logits: Array, occupancy: Array | float) -> Array:
-        softmax = jnp.exp(logits.astype(dtype) - lse_BT[..., None])
-        slope = (1 - label_smoothing) * (softmax - occupancy)
-        if label_smoothing:
-            slope = slope + smooth_B11 * (softmax - 1 / vocabulary)
-        return jnp.where(live_BT1, weight_B11 * slope, 0.0).astype(logits.dtype)
+        softmax = jnp.exp(logits.astype(dtype) - posterior.lse[..., None])
+        difference = (1 - epsilon) * (softmax - occupancy)
+        if epsilon:
+            difference = difference + smooth_B11 * (softmax - 1 / vocabulary)
+        return jnp.where(live_BT1, weight_B11 * difference, 0.0).astype(logits.dtype)
 
     # The label columns are computed apart and put in place, not subtracted from what is there: a bfloat16 logit's
     # gradient is then rounded once, where softmax and occupancy nearly cancel too.
-    at_slots_BTU = gradient(_columns(logits_BTV, column_BU), occupancy_BTU)
-    return jax.vmap(_put)(gradient(logits_BTV, 0.0), column_BU, at_slots_BTU), None, None, None
+    at_slots_BTU = gradient(columns(logits_BTX, place_BU), posterior.occupancy)
+    return jax.vmap(_put)(gradient(logits_BTX, 0.0), place_BU, at_slots_BTU)
+
+
+def live(problem: Problem, posterior: Posterior, weights_B: Array) -> Array:
+    """bool[B, T], the frames that have a gradient."""
+    return problem.real & (posterior.possible & (weights_B != 0))[:, None]
+
+
+def columns(logits_BTX: Array, column_BU: Array) -> Array:
+    """logits[b, t, column[b, u]] as [B, T, U]; NaN beyond the last column."""
+    return jnp.take_along_axis(logits_BTX, column_BU[:, None, :], axis=2, mode="fill")
+
+
+def log_probs(logits_BTV: Array, problem: Problem) -> tuple[Array, Array]:
+    """Log-probability of each slot's token [T, B, U], and log Σ exp [B, T]."""
+    lse_BT = _problem.finite(_lattice.log_sum_exp(logits_BTV.astype(accumulator(logits_BTV))))
+    return _problem.log_probs(problem, columns(logits_BTV, problem.slots), lse_BT), lse_BT
+
+
+def pose(logits_BTV: Array, rows: Rows, options: Options) -> Problem:
+    """The problem that these logits are to solve."""
+    frames, vocabulary = logits_BTV.shape[1:]
+    dtype, blank_id = accumulator(logits_BTV), options.blank_id
+    return _problem.pose(*rows, frames=frames, vocabulary=vocabulary, blank_id=blank_id, dtype=dtype)
+
+
+def _mean(logits_BTV: Array, options: Options) -> Array | None:
+    """The mean of each frame's logits, [B, T], if it is needed."""
+    return jnp.mean(logits_BTV.astype(accumulator(logits_BTV)), axis=-1) if options.label_smoothing else None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _loss(logits_BTV: Array, rows: Rows, options: Options) -> Array:
+    return value(logits_BTV, pose(logits_BTV, rows, options), options)
+
+
+def _loss_forward(logits_BTV: Array, rows: Rows, options: Options) -> tuple[Array, tuple]:
+    logits_BTV = differentiates_once(logits_BTV)
+    problem = pose(logits_BTV, rows, options)
+    loss_B, posterior = value_and_posterior(logits_BTV, problem, options)
+    return loss_B, (logits_BTV, problem, posterior)
+
+
+def _loss_backward(options: Options, residuals: tuple, cotangent_B: Array) -> tuple[Array, None]:
+    logits_BTV, problem, posterior = residuals
+    where = {"place_BU": problem.columns, "vocabulary": logits_BTV.shape[2]}
+    return slope(logits_BTV, problem, posterior, cotangent_B, options, **where), None
 
 
 _loss.defvjp(_loss_forward, _loss_backward)
 # So that a call outside any jit is one program and not a hundred small ones.
-_compiled_loss = jax.jit(_loss, static_argnums=(4, 5, 6))
+_compiled_loss = jax.jit(_loss, static_argnums=2)
 
 
-def _prepare(
-    logits_BTV: Array, logit_lengths_B: Array, labels_BN: Array, label_lengths_B: Array, blank_id: int
-) -> _Problem:
-    batch, size = labels_BN.shape
-    inside_BN = jnp.arange(size, dtype=jnp.int32)[None, :] < label_lengths_B[:, None]
-    blank_B1 = jnp.full((batch, 1), blank_id, jnp.int32)
-    # A padded label stands for the blank: what the padding holds is never read. A negative id would count from the
-    # end; made too large instead, it reads NaN as every other id outside the vocabulary does.
-    known_BN = jnp.where(labels_BN < 0, logits_BTV.shape[2], labels_BN)
-    slots_BU = jnp.concatenate([blank_B1, jnp.where(inside_BN, known_BN, blank_B1)], axis=1)
-    lse_BT = _lattice.log_sum_exp(logits_BTV.astype(_accumulator(logits_BTV)))
-    # A frame of −inf only has lse −inf; subtracting 0 keeps its log-probabilities at −inf.
-    lse_BT = jnp.where(lse_BT == -jnp.inf, 0.0, lse_BT)
-    log_prob_BTU = _columns(logits_BTV, slots_BU).astype(lse_BT.dtype) - lse_BT[..., None]
-    log_prob_BTU = jnp.where(_real(logits_BTV, logit_lengths_B)[..., None], log_prob_BTU, 0.0)
-    lattice, ends_BL = _lattice.natural(slots_BU[:, 1:], label_lengths_B, logit_lengths_B, lse_BT.dtype)
-    return _Problem(slots_BU, lse_BT, _lattice.emissions(log_prob_BTU), lattice, ends_BL)
-
-
-def _finish(
-    problem: _Problem,
-    last_BL: Array,
-    logits_BTV: Array,
-    logit_lengths_B: Array,
-    labels_BN: Array,
-    label_lengths_B: Array,
-    label_smoothing: float,
-    infeasible: str,
-) -> tuple[Array, Array]:
-    """The loss [B], and whether a row has a path, bool[B]."""
-    # No recursion runs over no frames: there the empty path is certain, and feasible only for the empty target.
-    log_prob_B = jnp.where(logit_lengths_B == 0, 0.0, _lattice.total(last_BL, problem.ends))
-    possible_B = is_feasible(labels_BN, label_lengths_B, logit_lengths_B) & (log_prob_B != -jnp.inf)
-    loss_B = jnp.maximum(-log_prob_B, 0.0)
-    if label_smoothing:
-        loss_B = (1 - label_smoothing) * loss_B + label_smoothing * _penalty(
-            logits_BTV, problem.lse, logit_lengths_B, label_lengths_B
-        )
-    return jnp.where(possible_B, loss_B, 0.0 if infeasible == "zero" else jnp.inf), possible_B
-
-
-def _penalty(logits_BTV: Array, lse_BT: Array, logit_lengths_B: Array, label_lengths_B: Array) -> Array:
-    """Cross-entropy [B] with the uniform distribution: mean over real frames, times the number of labels."""
-    mean_BT = jnp.mean(logits_BTV.astype(lse_BT.dtype), axis=-1)
-    excess_BT = jnp.where(_real(logits_BTV, logit_lengths_B), lse_BT - mean_BT, 0.0)
-    per_frame_B = _labels_per_frame(label_lengths_B, logit_lengths_B, lse_BT.dtype)
-    # An empty target weighs nothing, and 0 times an infinite penalty is to be nothing too.
-    return jnp.where(label_lengths_B > 0, per_frame_B * _lattice.tree_sum(excess_BT), 0.0)
-
-
-def _taken(slots_BU: Array) -> Array:
-    """Whether an earlier slot of the row holds the same token, bool[B, U]; padding repeats the blank of slot 0."""
-    same_BUU = slots_BU[:, :, None] == slots_BU[:, None, :]
-    return jnp.any(jnp.tril(same_BUU, -1), axis=2)
-
-
-def _by_token(mass_BTL: Array, slots_BU: Array) -> Array:
-    """Mass [B, T, U] of each slot's token, over all the states that emit it."""
-    labels_BN = slots_BU[:, 1:]
-    blank_BT1 = _lattice.tree_sum(mass_BTL[..., 0::2])[..., None]
-    same_BNN = (labels_BN[:, :, None] == labels_BN[:, None, :]).astype(mass_BTL.dtype)
-    # Merged before the scatter, each column is written once: the same bits on every run, on a GPU too.
-    label_BTN = jnp.einsum("btm,bmn->btn", mass_BTL[..., 1::2], same_BNN, precision="highest")
-    return jnp.concatenate([blank_BT1, label_BTN], axis=-1)
-
-
-def _columns(logits_BTV: Array, column_BU: Array) -> Array:
-    """logits[b, t, column[b, u]] as [B, T, U]; NaN beyond the vocabulary."""
-    return jnp.take_along_axis(logits_BTV, column_BU[:, None, :], axis=2, mode="fill")
-
-
-def _put(into_TV: Array, column_U: Array, values_TU: Array) -> Array:
-    return into_TV.at[:, column_U].set(values_TU, mode="drop", unique_indices=True)
-
-
-def _real(logits_BTV: Array, logit_lengths_B: Array) -> Array:
-    return jnp.arange(logits_BTV.shape[1], dtype=jnp.int32)[None, :] < logit_lengths_B[:, None]
-
-
-def _labels_per_frame(label_lengths_B: Array, logit_lengths_B: Array, dtype: jnp.dtype) -> Array:
-    return label_lengths_B.astype(dtype) / jnp.maximum(logit_lengths_B, 1).astype(dtype)
-
-
-def _accumulator(logits_BTV: Array) -> jnp.dtype:
-    return jnp.dtype(jnp.float64 if logits_BTV.dtype == jnp.float64 else jnp.float32)
+def _put(into_TX: Array, column_U: Array, values_TU: Array) -> Array:
+    return into_TX.at[:, column_U].set(values_TU, mode="drop", unique_indices=True)
 
 
 @jax.custom_jvp
-def _differentiates_once(logits_BTV: Array) -> Array:
-    return logits_BTV
+def differentiates_once(array: Array) -> Array:
+    """The array itself; a second derivative through it raises NotImplementedError."""
+    return array
 
 
-@_differentiates_once.defjvp
+@differentiates_once.defjvp
 def _no_second_derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    raise NotImplementedError("natjax.ctc.ctc_loss has a first derivative only, in reverse mode")
+    raise NotImplementedError("a loss of natjax.ctc has a first derivative only, in reverse mode")

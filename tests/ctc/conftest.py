@@ -1,9 +1,24 @@
 import pytest
 
-from natjax.ctc import AUTO, Implementation
+from natjax.ctc import AUTO, Implementation, _linear, _top_k
+
+
+@pytest.fixture(autouse=True, scope="session")
+def several_pieces():
+    """The small arrays of these tests are cut into pieces as large ones are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_linear, "BYTES", dict.fromkeys(_linear.BYTES, 10_000))
+        patch.setattr(_top_k, "BYTES", 10_000)
+        yield
 
 
 @pytest.fixture(params=[member for member in Implementation if member is not AUTO], ids=lambda member: member.value)
 def implementation(request):
     """Every test that asks for it holds for every implementation there is."""
+    return request.param
+
+
+@pytest.fixture(params=[Implementation.SCAN], ids=lambda member: member.value)
+def of_logits(request):
+    """The implementations that are given logits, where one of them may be −inf."""
     return request.param

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ctc_cases import loss_and_vjp, rows
+from ctc_cases import loss, loss_and_vjp, rows
 
 from natjax import ctc
+from natjax.ctc import Implementation
 
 SMOOTHINGS = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 
@@ -35,8 +36,10 @@ def test_padding_changes_no_bit(implementation, more_frames, more_labels, label_
     options = {"label_smoothing": label_smoothing, "implementation": implementation}
     losses, gradients = loss_and_vjp(logits, logit_lengths, labels, label_lengths, **options)
     wide_losses, wide_gradients = loss_and_vjp(wider_logits, logit_lengths, wider_labels, label_lengths, **options)
-    np.testing.assert_array_equal(losses, wide_losses)
-    np.testing.assert_array_equal(gradients, wide_gradients[:, :37])
+    # Pieces of another size round otherwise.
+    bound = 0 if implementation is Implementation.SCAN else 1e-5
+    np.testing.assert_allclose(losses, wide_losses, rtol=bound, atol=0)
+    np.testing.assert_allclose(gradients, wide_gradients[:, :37], rtol=0, atol=bound)
     assert (wide_gradients[:, 37:] == 0).all()
 
 
@@ -58,7 +61,7 @@ def test_other_rows_change_no_bit(implementation, label_smoothing):
 def test_value_alone_equals_value_with_gradient(implementation, label_smoothing):
     batch = rows(45, 8, 37, 13, 29)
     options = {"label_smoothing": label_smoothing, "implementation": implementation}
-    alone = jax.jit(partial(ctc.ctc_loss, **options))(*batch)
+    alone = jax.jit(partial(loss, **options))(*batch)
     np.testing.assert_array_equal(alone, loss_and_vjp(*batch, **options)[0])
 
 
@@ -89,13 +92,13 @@ def test_weights_scale_each_row_and_a_zero_weight_is_exact(implementation):
 def test_vmap_and_a_rematerialised_loop_change_nothing(implementation):
     groups = [rows(seed, 8, 37, 13, 29) for seed in (48, 49, 50)]
     stacked = [jnp.stack(arrays) for arrays in zip(*groups)]
-    loss = partial(ctc.ctc_loss, label_smoothing=0.1, implementation=implementation)
+    smooth = partial(loss, label_smoothing=0.1, implementation=implementation)
 
     def gradient(batch, loss):
         return jax.grad(lambda logits: loss(logits, *batch[1:]).sum())(batch[0])
 
-    mapped = jax.jit(jax.vmap(partial(gradient, loss=loss)))(stacked)
-    looped = jax.jit(partial(jax.lax.map, partial(gradient, loss=jax.checkpoint(loss))))(stacked)
+    mapped = jax.jit(jax.vmap(partial(gradient, loss=smooth)))(stacked)
+    looped = jax.jit(partial(jax.lax.map, partial(gradient, loss=jax.checkpoint(smooth))))(stacked)
     for index, group in enumerate(groups):
         _, alone = loss_and_vjp(*group, label_smoothing=0.1, implementation=implementation)
         np.testing.assert_allclose(mapped[index], alone, atol=1e-5)
@@ -111,11 +114,11 @@ def equations(jaxpr):
                 yield from equations(inner)
 
 
-def test_nothing_as_large_as_a_one_hot_of_the_labels_exists(implementation):
+def test_nothing_as_large_as_a_one_hot_of_the_labels_exists(of_logits):
     batch, frames, size, vocabulary = 3, 11, 5, 97
     args = rows(51, batch, frames, size, vocabulary)
     traced = jax.make_jaxpr(lambda z: jax.value_and_grad(lambda z: ctc.ctc_loss(
-        z, *args[1:], label_smoothing=0.1, implementation=implementation).sum())(z))(args[0])  # fmt: skip
+        z, *args[1:], label_smoothing=0.1, implementation=of_logits).sum())(z))(args[0])  # fmt: skip
     primitives, shapes = set(), set()
     for equation in equations(traced.jaxpr):
         primitives.add(equation.primitive.name)
@@ -126,10 +129,10 @@ def test_nothing_as_large_as_a_one_hot_of_the_labels_exists(implementation):
     assert max(np.prod(shape) for shape in shapes if vocabulary not in shape) <= 4 * frames * batch * (2 * size + 1)
 
 
-def test_residuals_are_the_logits_and_little_more(implementation):
+def test_residuals_are_the_logits_and_little_more(of_logits):
     batch, frames, size, vocabulary = 3, 11, 5, 97
     args = rows(52, batch, frames, size, vocabulary)
-    loss = partial(ctc.ctc_loss, implementation=implementation)
+    loss = partial(ctc.ctc_loss, implementation=of_logits)
     kept = jax.eval_shape(lambda z, *rest: jax.tree.leaves(jax.vjp(lambda z: loss(z, *rest), z)[1]), *args)
     sizes = sorted(leaf.size for leaf in kept)
     assert sizes[-1] == batch * frames * vocabulary

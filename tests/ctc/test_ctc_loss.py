@@ -1,13 +1,13 @@
 """The contract of ctc_loss: values and gradients against enumeration, differences, a second formulation and peers."""
 
 import itertools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ctc_cases import loss as loss_by
 from ctc_cases import loss_and_vjp, rows
 from ctc_oracle import all_targets, log_mass, log_softmax, loss_and_gradient
 from hypothesis import given, settings
@@ -144,7 +144,7 @@ def test_gradient_equals_finite_differences_in_float64(implementation):
 
         @jax.jit
         def total(logits):
-            losses = ctc.ctc_loss(
+            losses = loss_by(
                 logits,
                 logit_lengths,
                 labels,
@@ -182,7 +182,7 @@ def test_equals_optax_where_a_path_exists(implementation):
     losses, gradients = loss_and_vjp(*batch, weights=weights, implementation=implementation)
     np.testing.assert_allclose(losses, peer_losses, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(gradients, peer_gradients, atol=1e-4)
-    adapted = jax.jit(partial(ctc.from_optax, implementation=implementation))
+    adapted = jax.jit(ctc.from_optax)
     np.testing.assert_allclose(
         adapted(logits, logit_paddings, labels, label_paddings), peer_losses, rtol=1e-5, atol=1e-4
     )

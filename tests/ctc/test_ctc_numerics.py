@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ctc_cases import loss_and_vjp, rows
+from ctc_cases import loss, loss_and_vjp, rows
 from ctc_oracle import all_targets, loss_and_gradient
-
-from natjax import ctc
 
 BOTH = pytest.mark.parametrize(("infeasible", "cost"), [("zero", 0.0), ("inf", np.inf)])
 
@@ -64,11 +62,11 @@ def test_too_few_frames_cost_nothing_or_infinity_whatever_the_logits_hold(implem
         assert loss == cost and (gradient == 0).all()
 
 
-def test_some_impossible_tokens(implementation):
+def test_some_impossible_tokens(of_logits):
     logits = table()
     logits[0, 0] = logits[2, 1] = logits[3, 3] = -np.inf
     for target in ((1,), (1, 2), (3, 2, 1)):
-        loss, gradient = single(logits, target, implementation=implementation)
+        loss, gradient = single(logits, target, implementation=of_logits)
         expected = loss_and_gradient(logits, target)
         np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
         np.testing.assert_allclose(gradient, expected[1], atol=1e-6)
@@ -76,18 +74,18 @@ def test_some_impossible_tokens(implementation):
 
 
 @BOTH
-def test_no_path_left_among_impossible_tokens(implementation, infeasible, cost):
+def test_no_path_left_among_impossible_tokens(of_logits, infeasible, cost):
     logits = table()
     logits[:, 2] = -np.inf
-    loss, gradient = single(logits, (1, 2), infeasible=infeasible, implementation=implementation)
+    loss, gradient = single(logits, (1, 2), infeasible=infeasible, implementation=of_logits)
     assert loss == cost and (gradient == 0).all()
 
 
 @BOTH
-def test_a_frame_without_any_token(implementation, infeasible, cost):
+def test_a_frame_without_any_token(of_logits, infeasible, cost):
     logits = table()
     logits[1] = -np.inf
-    loss, gradient = single(logits, (1, 2), infeasible=infeasible, implementation=implementation)
+    loss, gradient = single(logits, (1, 2), infeasible=infeasible, implementation=of_logits)
     assert loss == cost and (gradient == 0).all()
 
 
@@ -108,10 +106,10 @@ def test_an_id_outside_the_vocabulary_is_seen(implementation):
         assert np.isnan(single(table(), (1, wrong), implementation=implementation)[0])
 
 
-def test_label_smoothing_of_an_impossible_token_is_infinite_with_a_finite_gradient(implementation):
+def test_label_smoothing_of_an_impossible_token_is_infinite_with_a_finite_gradient(of_logits):
     logits = table()
     logits[2, 3] = -np.inf
-    options = {"label_smoothing": 0.1, "implementation": implementation}
+    options = {"label_smoothing": 0.1, "implementation": of_logits}
     loss, gradient = single(logits, (1, 2), **options)
     assert loss == np.inf and np.isfinite(gradient).all()
     loss, gradient = single(logits, (), **options)
@@ -119,14 +117,14 @@ def test_label_smoothing_of_an_impossible_token_is_infinite_with_a_finite_gradie
     assert np.isfinite(gradient).all()
 
 
-def test_certainty_never_costs_less_than_nothing(implementation):
+def test_certainty_never_costs_less_than_nothing(of_logits):
     random = np.random.default_rng(62)
     logits = random.normal(size=(500, 6, 3)).astype(np.float32)
     logits[:, :, 1] += random.uniform(10, 40, (500, 1))
     # The three paths of this row round to a sum of more than 1.
     logits[0, :2] = [0.0, 17.0, -np.inf]
     args = jnp.full(500, 6, jnp.int32).at[0].set(2), jnp.ones((500, 1), jnp.int32), jnp.ones(500, jnp.int32)
-    losses, gradients = loss_and_vjp(jnp.asarray(logits), *args, implementation=implementation)
+    losses, gradients = loss_and_vjp(jnp.asarray(logits), *args, implementation=of_logits)
     assert (losses >= 0).all() and losses.max() < 1e-2
     assert np.isfinite(gradients).all()
     assert losses[0] == 0
@@ -143,13 +141,13 @@ def test_large_logits_do_not_overflow(implementation):
 def test_a_second_derivative_is_refused_in_words(implementation):
     lengths, labels = jnp.array([3]), jnp.array([[1]])
 
-    def loss(logits):
-        return ctc.ctc_loss(logits, lengths, labels, jnp.array([1]), implementation=implementation).sum()
+    def total(logits):
+        return loss(logits, lengths, labels, jnp.array([1]), implementation=implementation).sum()
 
     logits = jnp.zeros((1, 3, 4))
     with pytest.raises(NotImplementedError, match="first derivative only"):
-        jax.make_jaxpr(jax.grad(lambda z: jax.grad(loss)(z)[0, 0, 0]))(logits)
+        jax.make_jaxpr(jax.grad(lambda z: jax.grad(total)(z)[0, 0, 0]))(logits)
     with pytest.raises(NotImplementedError, match="first derivative only"):
-        jax.make_jaxpr(jax.hessian(loss))(logits)
+        jax.make_jaxpr(jax.hessian(total))(logits)
     with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(loss, (logits,), (logits,))
+        jax.jvp(total, (logits,), (logits,))

@@ -1,0 +1,72 @@
+"""An output projection, hidden · kernel + bias: its products, its gradients, and how its axes are cut into pieces.
+
+R stands for rows, frames of all sentences one after the other; X for some of the V columns.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from natjax.typing import Array, Head
+
+
+def accumulator(array: Array) -> jnp.dtype:
+    """In which dtype sums over this array are carried."""
+    return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
+
+
+def logits(hidden_RD: Array, kernel_DX: Array, bias_X: Array | None) -> Array:
+    logits_RX = product(hidden_RD, kernel_DX, 1, 0)
+    return logits_RX if bias_X is None else logits_RX + bias_X.astype(logits_RX.dtype)[None, :]
+
+
+def mean_logit(head: Head) -> Array:
+    """mean_v of the logits, [R], without the logits."""
+    (B, T, D), dtype = head.hidden.shape, accumulator(head.hidden)
+    hidden_RD = head.hidden.reshape(B * T, D).astype(dtype)
+    mean_R = product(hidden_RD, jnp.mean(head.kernel.astype(dtype), axis=1)[:, None], 1, 0)[:, 0]
+    return mean_R if head.bias is None else mean_R + jnp.mean(head.bias.astype(dtype))
+
+
+def gradients(
+    slope_RX: Array, hidden_RD: Array, kernel_DX: Array, bias_X: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """The gradients of hidden states [R, D], kernel [D, X] and bias [X], from that of the logits [R, X].
+
+    What stands in a row of the hidden states without gradient must be finite: 0 times NaN is not 0.
+    """
+    dtype = hidden_RD.dtype
+    to_hidden_RD = product(slope_RX.astype(dtype), kernel_DX, 1, 1)
+    # Over rows XLA on CPU contracts bfloat16 no faster than float32, which is more exact.
+    if jax.default_backend() == "cpu" and dtype == jnp.bfloat16:
+        dtype = jnp.float32
+    to_kernel_DX = product(hidden_RD.astype(dtype), slope_RX.astype(dtype), 0, 0)
+    return to_hidden_RD, to_kernel_DX, None if bias_X is None else jnp.sum(slope_RX, axis=0)
+
+
+def product(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
+    axes = (((left_axis,), (right_axis,)), ((), ()))
+    return lax.dot_general(left, right, axes, preferred_element_type=accumulator(left))
+
+
+def pieces(size: int, bytes_of_one: int, budget: int) -> int:
+    """Into how many pieces an axis is cut so that none holds more bytes than the budget, if it can."""
+    most = max(1, budget // max(1, bytes_of_one))
+    return max(1, -(-size // most))
+
+
+def strided(array: Array, number: int, axis: int, fill: float = 0.0) -> Array:
+    """Cuts an axis: piece i has the places i, i + number, i + 2·number, …; the pieces come first, padded at the end."""
+    size = -(-array.shape[axis] // number)
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (0, number * size - array.shape[axis])
+    array = jnp.pad(array, padding, constant_values=fill if jnp.issubdtype(array.dtype, jnp.floating) else 0)
+    shape = (*array.shape[:axis], size, number, *array.shape[axis + 1 :])
+    return jnp.moveaxis(array.reshape(shape), axis + 1, 0)
+
+
+def joined(parts: Array, size: int, axis: int) -> Array:
+    """Undoes `strided`."""
+    array = jnp.moveaxis(parts, 0, axis + 1)
+    shape = (*array.shape[:axis], array.shape[axis] * array.shape[axis + 1], *array.shape[axis + 2 :])
+    return lax.slice_in_dim(array.reshape(shape), 0, size, axis=axis)

@@ -1,0 +1,188 @@
+"""A batch of CTC problems: what it asks of the logits, and the losses and occupancies that come out.
+
+Of all logits a problem needs log Σ exp of each frame and the scores of U = 1 + N slots, the blank and the labels. So
+nothing here knows whether logits exist as one array, as chunks, or as blocks of the vocabulary.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from natjax.ctc import _lattice
+from natjax.ctc._collapse import is_feasible
+from natjax.typing import Array
+
+INFEASIBLE = ("zero", "inf")
+
+
+class Options(NamedTuple):
+    """What is fixed when a loss is compiled; see `ctc_loss`."""
+
+    blank_id: int
+    label_smoothing: float
+    infeasible: str
+    unroll: int
+
+
+class Rows(NamedTuple):
+    """logit_lengths i32[B], labels i32[B, N], label_lengths i32[B]."""
+
+    logit_lengths: Array
+    labels: Array
+    label_lengths: Array
+
+
+class Problem(NamedTuple):
+    """A batch, without its logits.
+
+    Attributes:
+        slots: i32[B, U], the blank, then the labels; the blank in place of padding.
+        columns: i32[B, U], as slots, but a slot that repeats an earlier one has a column of its own beyond V.
+        real: bool[B, T], frames within their row's length.
+        feasible: bool[B], rows with enough frames.
+        empty: bool[B], rows without frames.
+        labels_per_frame: float[B], N_b / T_b.
+        lattice: of `_lattice.natural`.
+        ends: bool[B, L], the states in which paths end.
+    """
+
+    slots: Array
+    columns: Array
+    real: Array
+    feasible: Array
+    empty: Array
+    labels_per_frame: Array
+    lattice: _lattice.Lattice
+    ends: Array
+
+
+def checked_options(blank_id: int, label_smoothing: float, infeasible: str, unroll: int) -> Options:
+    """The options, or a ValueError that says which is out of range."""
+    if infeasible not in INFEASIBLE:
+        raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}, got {infeasible!r}")
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+    if unroll < 1:
+        raise ValueError(f"unroll must be at least 1, got {unroll}")
+    return Options(int(blank_id), float(label_smoothing), infeasible, int(unroll))
+
+
+def rows(logit_lengths: Array, labels: Array, label_lengths: Array) -> Rows:
+    """The arguments as int32."""
+    return Rows(*(array.astype(jnp.int32) for array in (logit_lengths, labels, label_lengths)))
+
+
+def pose(
+    logit_lengths_B: Array,
+    labels_BN: Array,
+    label_lengths_B: Array,
+    *,
+    frames: int,
+    vocabulary: int,
+    blank_id: int,
+    dtype: jnp.dtype,
+) -> Problem:
+    """The problem of a batch with `frames` frames.
+
+    Args:
+        logit_lengths_B: i32[B].
+        labels_BN: i32[B, N], padded on the right.
+        label_lengths_B: i32[B].
+        frames: T.
+        vocabulary: V.
+        blank_id: the id of the blank.
+        dtype: in which sums are carried.
+    """
+    batch, size = labels_BN.shape
+    inside_BN = jnp.arange(size, dtype=jnp.int32)[None, :] < label_lengths_B[:, None]
+    blank_B1 = jnp.full((batch, 1), blank_id, jnp.int32)
+    # A padded label stands for the blank: what the padding holds is never read. A negative id would count from the
+    # end; made too large instead, it reads NaN as every other id outside the vocabulary does.
+    known_BN = jnp.where(labels_BN < 0, vocabulary, labels_BN)
+    slots_BU = jnp.concatenate([blank_B1, jnp.where(inside_BN, known_BN, blank_B1)], axis=1)
+    own_U = vocabulary + jnp.arange(1 + size, dtype=jnp.int32)[None, :]
+    lattice, ends_BL = _lattice.natural(slots_BU[:, 1:], label_lengths_B, logit_lengths_B, dtype)
+    return Problem(
+        slots=slots_BU,
+        columns=jnp.where(_taken(slots_BU), own_U, slots_BU),
+        real=jnp.arange(frames, dtype=jnp.int32)[None, :] < logit_lengths_B[:, None],
+        feasible=is_feasible(labels_BN, label_lengths_B, logit_lengths_B),
+        empty=logit_lengths_B == 0,
+        labels_per_frame=label_lengths_B.astype(dtype) / jnp.maximum(logit_lengths_B, 1).astype(dtype),
+        lattice=lattice,
+        ends=ends_BL,
+    )
+
+
+def log_probs(problem: Problem, scores_BTU: Array, lse_BT: Array) -> Array:
+    """Log-probability [T, B, U] of each slot's token, 0 on padded frames.
+
+    Args:
+        problem: the batch.
+        scores_BTU: the logits of the slots; NaN for an id outside the vocabulary.
+        lse_BT: log Σ exp of all logits, −inf replaced by 0 (`finite`).
+    """
+    log_prob_BTU = scores_BTU.astype(lse_BT.dtype) - lse_BT[..., None]
+    return jnp.swapaxes(jnp.where(problem.real[..., None], log_prob_BTU, 0.0), 0, 1)
+
+
+def finite(lse_BT: Array) -> Array:
+    """0 in place of −inf: a frame of −inf only then keeps its log-probabilities at −inf, where −inf − −inf is NaN."""
+    return jnp.where(lse_BT == -jnp.inf, 0.0, lse_BT)
+
+
+def value(problem: Problem, log_prob_TBU: Array, unroll: int) -> tuple[Array, Array]:
+    """−log p(labels) [B], and whether a row has a path, bool[B]."""
+    return _finish(problem, _lattice.forward(problem.lattice, log_prob_TBU, unroll))
+
+
+def value_and_occupancy(problem: Problem, log_prob_TBU: Array, unroll: int) -> tuple[Array, Array, Array]:
+    """What `value` returns, and how probable the token of each slot is at each frame given the labels [B, T, U]."""
+    last_BL, log_joint_TBL = _lattice.forward_backward(problem.lattice, problem.ends, log_prob_TBU, unroll)
+    mass_BTL, total_BT1 = _lattice.masses(log_joint_TBL)
+    return *_finish(problem, last_BL), _by_token(mass_BTL, problem.slots) / total_BT1
+
+
+def losses(
+    problem: Problem, nll_B: Array, possible_B: Array, lse_BT: Array, mean_BT: Array | None, options: Options
+) -> Array:
+    """The loss [B] with label smoothing and the price of infeasible rows.
+
+    Args:
+        problem: the batch.
+        nll_B: from `value`.
+        possible_B: from `value`.
+        lse_BT: log Σ exp of all logits.
+        mean_BT: mean of all logits; only looked at with label smoothing.
+        options: as checked.
+    """
+    loss_B, epsilon = nll_B, options.label_smoothing
+    if epsilon:
+        excess_BT = jnp.where(problem.real, lse_BT - mean_BT, 0.0)
+        # An empty target weighs nothing, and 0 times an infinite penalty is to be nothing too.
+        weight_B = problem.labels_per_frame
+        penalty_B = jnp.where(weight_B > 0, weight_B * _lattice.tree_sum(excess_BT), 0.0)
+        loss_B = (1 - epsilon) * loss_B + epsilon * penalty_B
+    return jnp.where(possible_B, loss_B, 0.0 if options.infeasible == "zero" else jnp.inf)
+
+
+def _finish(problem: Problem, last_BL: Array) -> tuple[Array, Array]:
+    # No recursion runs over no frames: there the empty path is certain, and feasible only for the empty target.
+    log_prob_B = jnp.where(problem.empty, 0.0, _lattice.total(last_BL, problem.ends))
+    return jnp.maximum(-log_prob_B, 0.0), problem.feasible & (log_prob_B != -jnp.inf)
+
+
+def _taken(slots_BU: Array) -> Array:
+    """Whether an earlier slot of the row holds the same token, bool[B, U]; padding repeats the blank of slot 0."""
+    same_BUU = slots_BU[:, :, None] == slots_BU[:, None, :]
+    return jnp.any(jnp.tril(same_BUU, -1), axis=2)
+
+
+def _by_token(mass_BTL: Array, slots_BU: Array) -> Array:
+    """Mass [B, T, U] of each slot's token, over all the states that emit it."""
+    labels_BN = slots_BU[:, 1:]
+    blank_BT1 = _lattice.tree_sum(mass_BTL[..., 0::2])[..., None]
+    same_BNN = (labels_BN[:, :, None] == labels_BN[:, None, :]).astype(mass_BTL.dtype)
+    # Merged before the scatter, each column is written once: the same bits on every run, on a GPU too.
+    label_BTN = jnp.einsum("btm,bmn->btn", mass_BTL[..., 1::2], same_BNN, precision="highest")
+    return jnp.concatenate([blank_BT1, label_BTN], axis=-1)
