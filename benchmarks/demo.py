@@ -29,11 +29,12 @@ def main() -> None:
         wall = time.perf_counter() - started
         shown = json.loads((clone / "runs/demo/demo.json").read_text())
     rows = {row["system"]: row for row in shown["systems"]}
-    ctc, vanilla = rows["CTC"], rows["vanilla NAT, predicted length"]
+    ctc, vanilla, golden = (rows[n] for n in ("CTC", "vanilla NAT, predicted length", "vanilla NAT, golden length"))
     metrics = {"minutes": wall / 60, "bleu": ctc["bleu"], "exactly_valid": ctc["exactly_valid"],
                "bleu_above_vanilla": ctc["bleu"] - vanilla["bleu"], "ms_a_sentence": ctc["milliseconds"],
-               "vanilla_bleu": vanilla["bleu"],
-               "vanilla_golden_bleu": rows["vanilla NAT, golden length"]["bleu"]}  # fmt: skip
+               "vanilla_bleu": vanilla["bleu"], "vanilla_exactly_valid": vanilla["exactly_valid"],
+               "vanilla_golden_bleu": golden["bleu"],
+               "vanilla_golden_exactly_valid": golden["exactly_valid"]}  # fmt: skip
     write_result(
         REPOSITORY / "benchmarks/results/demo.json",
         name="demo",

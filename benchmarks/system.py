@@ -56,7 +56,7 @@ def main() -> None:
         sources, references = embedded_text(config.data.embedded, "test", 1000)
         data = f"embedded corpus {config.data.embedded}: 1,000 held-out sentences, all valid translations"
     translator = Translator.load(workdir)
-    translator.translate(sources)  # compiles, outside the clock
+    translator.warm_up(sources)
     started = time.perf_counter()
     translations = translator.translate(sources)
     seconds = time.perf_counter() - started
@@ -67,12 +67,13 @@ def main() -> None:
     shutil.copy(curve, target.with_suffix(".metrics.jsonl"))
     metrics = {
         **scores.as_dict(),
-        "exactly_valid": 100 * sum(t in r for t, r in zip(translations, references)) / len(sources),
         "seconds": seconds,
         "steps": config.training.steps,
         "parameters": parameter_count(translator.params),
         **{f"valid_{k}": v for k, v in valid.items() if k != "weights"},
     }
+    if config.data.embedded != "none":  # where all right translations are known
+        metrics["exactly_valid"] = 100 * sum(t in r for t, r in zip(translations, references)) / len(sources)
     write_result(
         target,
         name=args.name,

@@ -19,7 +19,7 @@ def get_config() -> Config:
     """CTC, 2+2 layers of width 128."""
     return Config(
         name="demo",
-        data=DataConfig(embedded="demo", max_length=40, buckets=1),
+        data=DataConfig(embedded="demo", max_length=40, buckets=2, length_multiple=4),
         vocab=VocabConfig(size=800),
         model=ModelConfig.tiny(encoder_layers=2, decoder_layers=2, width=128, feed_forward=512, ratio=2.0, dropout=0.0),
         objective=ObjectiveConfig(loss="ctc", label_smoothing=0.0),
@@ -29,7 +29,7 @@ def get_config() -> Config:
             learning_rate=4e-3,
             warmup_steps=100,
             cooldown_steps=1200,
-            adam_b2=0.98,
+            adam_b2=0.95,
             adam_epsilon=1e-9,
             log_every=25,
             eval_every=500,

@@ -58,14 +58,27 @@ def append_text(path: str | Path, text: str, error: type[UserError] = WorkdirErr
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes the temporary files and folders that processes of this host left in a folder when they were killed."""
-    for path in folder.glob(f".*.{platform.node()}.*.*"):
+    """Removes what processes of this host left in a folder when they were killed, after saving what is worth it."""
+    for path in sorted(folder.glob(f".*.{platform.node()}.*.*")):
         number, kind = path.name.split(".")[-2:]
-        if number.isdigit() and kind in ("tmp", "old") and not Path(f"/proc/{number}").exists():
-            if path.is_dir():
+        if number.isdigit() and kind in ("tmp", "old") and not _alive(int(number)):
+            target = path.with_name(path.name.removesuffix(f".{platform.node()}.{number}.{kind}").removeprefix("."))
+            if kind == "old" and not target.exists():  # killed between the two renames: the only good copy
+                path.rename(target)
+            elif path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 @contextmanager

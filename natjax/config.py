@@ -223,13 +223,14 @@ def load_config(path: str | Path) -> Config:
     if not file.is_file():
         shipped = shipped_configs()
         if str(path) not in shipped:
-            raise ConfigError(f"{path}: no such config file, nor a shipped config{nearest(str(path), shipped)}")
+            message = f"{path}: no such config file, nor one of natjax's ({', '.join(shipped)})"
+            raise ConfigError(message + nearest(str(path), shipped))
         file = shipped[str(path)]
     try:
         get_config = runpy.run_path(str(file)).get("get_config")
         config = get_config() if get_config else None
-    except Exception as error:  # a config is a program of the user's: whatever it raises is theirs to mend
-        hint = ""
+    except (Exception, SystemExit) as error:  # a config is the user's program: whatever ends it is theirs to mend
+        hint = "; return a Config instead of leaving the program" if isinstance(error, SystemExit) else ""
         if "unexpected keyword argument" in str(error):
             hint = nearest(str(error).split("'")[-2], [name.split(".")[-1] for name, _ in leaves(Config(""))])
         raise ConfigError(f"{file}: failed with {type(error).__name__}: {_one_line(error)}{hint}") from error
@@ -245,10 +246,10 @@ def load_config(path: str | Path) -> Config:
 def validate(config: Config) -> None:
     """Checks what types do not tell. Raises ConfigError naming the field."""
     for name, value in leaves(config):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name}: {value} is not a finite number")
-        if type(value) in (int, float) and value < _LEAST.get(name, 0):
-            raise ConfigError(f"{name}: must be at least {_LEAST.get(name, 0)}, not {value}")
+        if type(value) in (int, float):
+            least, most = _RANGES.get(name, (0, _MOST_FLOAT))
+            if not least <= value <= most:  # NaN is in no range
+                raise ConfigError(f"{name}: must be from {least:,} to {most:,}, not {value}")
     data, model, objective, training = config.data, config.model, config.objective, config.training
     checks = [
         (model.width % model.heads == 0, "model.width: must be a multiple of model.heads"),
@@ -258,7 +259,6 @@ def validate(config: Config) -> None:
         (model.dropout < 1, "model.dropout: must be less than 1"),
         (not model.share_embeddings or config.vocab.joint,
          "model.share_embeddings: needs a joint vocabulary; set --model.no-share-embeddings or --vocab.joint"),
-        (config.vocab.character_coverage <= 1, "vocab.character_coverage: must be at most 1"),
         (objective.label_smoothing < 1, "objective.label_smoothing: must be less than 1"),
         (training.adam_b1 < 1 and training.adam_b2 < 1, "training.adam_b1, adam_b2: must be less than 1"),
         (max(training.save_every, training.eval_every) % min(training.save_every, training.eval_every) == 0,
@@ -278,19 +278,26 @@ def validate(config: Config) -> None:
             raise ConfigError(message)
 
 
-_ONE = (
-    "data.buckets data.length_multiple data.max_ratio model.encoder_layers model.decoder_layers model.feed_forward "
-    "model.heads model.max_positions model.ratio objective.length_range training.steps training.batch_frames "
-    "training.warmup_steps training.log_every training.eval_every training.eval_sentences training.save_every "
-    "training.keep_last training.keep_best decoding.batch_frames decoding.length_candidates"
+_MOST, _MOST_FLOAT = 2**31 - 1, 1e30  # steps are counted in int32, float32 ends at 3e38
+_COUNTS = (
+    "training.steps training.warmup_steps training.log_every training.eval_every training.eval_sentences "
+    "training.save_every training.keep_last training.keep_best"
 )
-_POSITIVE = "training.learning_rate training.adam_epsilon training.clip_norm vocab.character_coverage"
-_LEAST = {
-    **dict.fromkeys(_ONE.split(), 1),
-    **dict.fromkeys(_POSITIVE.split(), 1e-30),
-    **{"data.max_length": 2, "vocab.size": 8, "model.width": 2, "decoding.max_source_length": 8},
-}
-"""The least value of each number; 0 for those not named."""
+_POSITIVE = "training.learning_rate training.adam_epsilon training.clip_norm"
+_SHARES = "model.dropout objective.label_smoothing training.adam_b1 training.adam_b2"
+_RANGES = {
+    "data.max_length": (2, 65_536), "data.max_ratio": (1, _MOST_FLOAT), "data.buckets": (1, 1000),
+    "data.length_multiple": (1, 65_536), "vocab.size": (8, 1_000_000), "vocab.character_coverage": (1e-30, 1),
+    "model.encoder_layers": (1, 256), "model.decoder_layers": (1, 256), "model.width": (2, 32_768),
+    "model.feed_forward": (1, 131_072), "model.heads": (1, 32_768), "model.max_positions": (1, 1_000_000),
+    "model.ratio": (1, 100), "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
+    "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
+    "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
+    **dict.fromkeys(_COUNTS.split(), (1, _MOST)), **dict.fromkeys(_POSITIVE.split(), (1e-30, _MOST_FLOAT)),
+    **dict.fromkeys(_SHARES.split(), (0, 1)),
+}  # fmt: skip
+"""Least and greatest value of each number; floats that are not named: 0 and `_MOST_FLOAT`. A seed has the 32 bits that
+`jax.random.key` and dropout use; sizes end where any machine's memory does."""
 
 
 def _longest(config: Config) -> int:
@@ -366,7 +373,7 @@ def _build(cls: type, tree: Any, where: str) -> Any:
             continue
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
         if hint is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1 << 1000 else math.inf
         if (choices and value not in choices) or (not choices and type(value) is not hint):
             wanted = " | ".join(map(str, choices)) if choices else hint.__name__
             raise ConfigError(f"{place}: {value!r} is not {wanted}")
@@ -377,11 +384,11 @@ def _build(cls: type, tree: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {_one_line(error)}") from None
 
 
-def nearest(name: str, known: Any, prefix: str = "") -> str:
+def nearest(name: str, known: Any) -> str:
     """What a mistyped name may have meant, as the end of a message."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(prefix + n for n in near)}?" if near else ""
+    return f"; did you mean {', '.join(near)}?" if near else ""
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

@@ -1,26 +1,27 @@
 """Text in, text out: the whole way of a sentence through a trained model."""
 
-import dataclasses
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from natjax import objectives
 from natjax.config import Config
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding.shapes import Shape, batches
-from natjax.decoding.single_pass import Decoded, make_decode
+from natjax.decoding import single_pass
+from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import UserError
 from natjax.models import nat
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
+
+OnBatch = Callable[[int], None]
+OnCut = Callable[[int, int], None]
 
 
 def _warn(line: str) -> None:
@@ -36,7 +37,8 @@ class Translation:
         tokens: its pieces.
         frames: the piece of each decoder frame, "" for blank; several segments follow one another.
         score: log-probability of the frames' best tokens, nats.
-        seconds: time of the line's batch divided by its rows.
+        seconds: time of the line's batch divided by the batch's sentences; compiling a new shape counts, too, see
+            `Translator.warm_up`.
         segments: 1, or into how many parts an over-long line was cut.
         n_best: alternatives, best first; the greedy decoder gives its one.
     """
@@ -53,25 +55,34 @@ class Translation:
 class Translator:
     """A trained model, ready to translate.
 
+    Attributes:
+        config: of the run.
+        vocabularies: of the run.
+        params: the weights, in the form that the compiled pass takes them (`single_pass.prepare`).
+
     >>> translator = Translator.load("runs/demo")                   # doctest: +SKIP
     >>> translator.translate(["The old farmer sells the horse."])   # doctest: +SKIP
     ['Der alte Bauer verkauft das Pferd.']
     """
 
-    def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree):
+    def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None):
         """Use `load`; this is for code that has the parts at hand.
 
         Args:
             config: the run's config.
             vocabularies: of the run.
-            params: the model's parameters.
+            params: the model's parameters; None where `with_params` is to give them.
         """
-        self.config, self.vocabularies, self.params = config, vocabularies, params
+        self.config, self.vocabularies = config, vocabularies
         self.objective = objectives.build(config)
         model = nat.build(
             config, len(vocabularies.source), len(vocabularies.target), needs_length=self.objective.needs_length
         )
-        self._decode = make_decode(model, self.objective, candidates=config.decoding.length_candidates)
+        self._decode = single_pass.make_decode(model, self.objective, candidates=config.decoding.length_candidates)
+        self.params = self._prepared(params)
+
+    def _prepared(self, params: PyTree | None) -> PyTree | None:
+        return None if params is None else single_pass.prepare(params, self.config.model.dtype)
 
     @classmethod
     def load(cls, path: str | Path, *, decode: str = "greedy", say: Callable[[str], None] = _warn) -> "Translator":
@@ -96,10 +107,23 @@ class Translator:
     def with_params(self, params: PyTree) -> "Translator":
         """The same compiled programs with other weights."""
         other = object.__new__(Translator)
-        other.__dict__.update(self.__dict__, params=params)
+        other.__dict__.update(self.__dict__, params=self._prepared(params))
         return other
 
-    def translate(self, lines: Sequence[str], *, on_batch: Callable[[int], None] | None = None) -> list[str]:
+    def warm_up(self, lines: Sequence[str]) -> int:
+        """Compiles the programs that translating these lines takes and runs each once, for clocks to start after it.
+
+        Returns:
+            How many programs that were.
+        """
+        shapes = list(dict.fromkeys(shape for shape, _ in self._plan(self._segments(lines).sources)))
+        for shape in shapes:
+            jax.block_until_ready(self._decode(self.params, *single_pass.arrays(shape, [])))
+        return len(shapes)
+
+    def translate(
+        self, lines: Sequence[str], *, on_batch: OnBatch | None = None, on_cut: OnCut | None = None
+    ) -> list[str]:
         """Translates lines; order is kept, and an empty line stays empty.
 
         A line of more than `decoding.max_source_length` pieces is cut, after a sentence's end where there is one and
@@ -108,15 +132,29 @@ class Translator:
         Args:
             lines: raw text, one sentence each.
             on_batch: called with the number of segments that each finished batch held.
+            on_cut: called with the place in `lines` and the number of segments of each line that is cut, before
+                anything is translated.
+
+        Raises:
+            TypeError: `lines` is a single string.
         """
-        return [t.text for t in self.translate_with_details(lines, on_batch=on_batch)]
+        segments = self._segments(lines, on_cut)
+        texts = [""] * len(segments.sources)
+        for done in self._passes(segments, keep=lambda out: (out.tokens, out.lengths)):
+            decoded = self.vocabularies.target.decode(_rows(*done.results, len(done.indices)))
+            for index, text in zip(done.indices, decoded, strict=True):
+                texts[index] = text
+            if on_batch:
+                on_batch(len(done.indices))
+        return [_joined(parts) for parts in segments.by_line(texts)]
 
     def translate_with_details(
         self,
         lines: Sequence[str],
         *,
         golden_lengths: Sequence[int] | None = None,
-        on_batch: Callable[[int], None] | None = None,
+        on_batch: OnBatch | None = None,
+        on_cut: OnCut | None = None,
     ) -> list[Translation]:
         """As `translate`, with what happened inside.
 
@@ -125,68 +163,61 @@ class Translator:
             golden_lengths: target lengths in pieces, one a line, instead of predicted ones; for losses with a length,
                 to tell the loss from the length classifier.
             on_batch: see `translate`.
+            on_cut: see `translate`.
+
+        Raises:
+            TypeError: `lines` is a single string.
+            ValueError: there are more or fewer golden lengths than lines.
         """
-        pieces = self.vocabularies.source.encode([normalise(line) for line in lines])
-        limit = self.config.decoding.max_source_length
-        segments: list[list[int]] = []
-        owners: list[int] = []
-        for line, ids in enumerate(pieces):
-            parts = _cut(ids, self.vocabularies.source.pieces(ids), limit - 1) if ids else []
-            segments += parts
-            owners += [line] * len(parts)
-        golden = None if golden_lengths is None else [golden_lengths[line] for line in owners]
-        results: list[_Segment | None] = [None] * len(segments)
-        plan = batches(
-            [len(s) + 1 for s in segments],
-            limit,
-            self.config.decoding.batch_frames,
-            lambda S: self.objective.max_frames(S, S + self.config.objective.length_range),
-        )
-        for shape, indices in plan:
-            for index, result in zip(indices, self._run(shape, indices, segments, golden), strict=True):
-                results[index] = result
+        segments = self._segments(lines, on_cut)
+        if golden_lengths is not None and len(golden_lengths) != len(lines):
+            raise ValueError(f"{len(golden_lengths)} golden lengths for {len(lines)} lines; give one a line")
+        golden = None if golden_lengths is None else [golden_lengths[line] for line in segments.owners]
+        results: list[_Segment | None] = [None] * len(segments.sources)
+        for done in self._passes(segments, golden=golden):
+            out, count = done.results, len(done.indices)
+            tokens, frames = _rows(out.tokens, out.lengths, count), _rows(out.frames, out.frame_lengths, count)
+            for row, index in enumerate(done.indices):
+                results[index] = _Segment(tokens[row], frames[row], float(out.scores[row]), done.seconds)
             if on_batch:
-                on_batch(len(indices))
-        by_line: list[list[_Segment]] = [[] for _ in lines]
-        for line, result in zip(owners, results, strict=True):
-            by_line[line].append(result)
-        return [self._join(parts) for parts in by_line]
+                on_batch(count)
+        return [self._translation(parts) for parts in segments.by_line(results)]
 
-    def _run(
-        self, shape: Shape, indices: list[int], segments: list[list[int]], golden: list[int] | None
-    ) -> list["_Segment"]:
-        source = np.zeros((shape.rows, shape.S), np.int32)
-        source[:, 0] = EOS  # rows of padding hold an empty sentence
-        lengths = np.ones(shape.rows, np.int32)
-        for row, index in enumerate(indices):
-            ids = [*segments[index], EOS]
-            source[row, : len(ids)] = ids
-            lengths[row] = len(ids)
-        wanted = None
-        if golden is not None:
-            wanted = np.ones(shape.rows, np.int32)
-            wanted[: len(indices)] = [golden[i] for i in indices]
-            wanted = jnp.asarray(wanted)
-        start = time.perf_counter()
-        out: Decoded = jax.device_get(self._decode(self.params, jnp.asarray(source), jnp.asarray(lengths), wanted))
-        seconds = (time.perf_counter() - start) / len(indices)
-        return [
-            _Segment(
-                out.tokens[r, : out.lengths[r]].tolist(),
-                out.frames[r, : out.frame_lengths[r]].tolist(),
-                float(out.scores[r]),
-                seconds,
-            )
-            for r in range(len(indices))
-        ]
+    def _segments(self, lines: Sequence[str], on_cut: OnCut | None = None) -> "_Segments":
+        if isinstance(lines, str | bytes):
+            raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
+        pieces = self.vocabularies.source.encode([normalise(line) for line in lines])
+        sources, owners = [], []
+        for line, ids in enumerate(pieces):
+            limit = self.config.decoding.max_source_length - 1  # room for eos
+            parts = _cut(ids, self.vocabularies.source.pieces(ids), limit) if len(ids) > limit else [ids] if ids else []
+            sources += [[*part, EOS] for part in parts]
+            owners += [line] * len(parts)
+            if on_cut and len(parts) > 1:
+                on_cut(line, len(parts))
+        return _Segments(sources, owners, len(pieces))
 
-    def _join(self, parts: list["_Segment"]) -> Translation:
+    def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
+        decoding, span = self.config.decoding, self.config.objective.length_range
+        return batches(
+            [len(ids) for ids in sources],
+            decoding.max_source_length,
+            decoding.batch_frames,
+            lambda S: self.objective.max_frames(S, S + span),
+            CPU_ROWS if jax.default_backend() == "cpu" else None,
+        )
+
+    def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
+        plan = self._plan(segments.sources)
+        return single_pass.passes(self._decode, self.params, plan, segments.sources, **options)
+
+    def _translation(self, parts: list["_Segment"]) -> Translation:
         vocabulary = self.vocabularies.target
-        text = " ".join(filter(None, vocabulary.decode([p.tokens for p in parts]))) if parts else ""
+        text = _joined(vocabulary.decode([p.tokens for p in parts]))
         return Translation(
             text=text,
             tokens=[piece for p in parts for piece in vocabulary.pieces(p.tokens)],
-            frames=[vocabulary.pieces([f])[0] if f else "" for p in parts for f in p.frames],
+            frames=[piece if f else "" for p in parts for f, piece in zip(p.frames, vocabulary.pieces(p.frames))],
             score=sum(p.score for p in parts),
             seconds=sum(p.seconds for p in parts),
             segments=len(parts),
@@ -194,12 +225,34 @@ class Translator:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Segment:
+class _Segment(NamedTuple):
     tokens: list[int]
     frames: list[int]
     score: float
     seconds: float
+
+
+class _Segments(NamedTuple):
+    """Lines as what is translated in one piece: source ids with eos, and the line that each belongs to."""
+
+    sources: list[list[int]]
+    owners: list[int]
+    lines: int
+
+    def by_line(self, results: list[Any]) -> list[list[Any]]:
+        found: list[list[Any]] = [[] for _ in range(self.lines)]
+        for line, result in zip(self.owners, results, strict=True):
+            found[line].append(result)
+        return found
+
+
+def _joined(texts: list[str]) -> str:
+    return " ".join(filter(None, texts))
+
+
+def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
+    """The first `count` rows without their padding."""
+    return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
 
 
 def _cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:

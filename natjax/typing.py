@@ -38,15 +38,3 @@ class Head(NamedTuple):
     hidden: Array
     kernel: Array
     bias: Array | None
-
-
-class Alignment(NamedTuple):
-    """Best path through the lattice of one batch.
-
-    Attributes:
-        tokens: i32[B, T], the label (or blank) of each frame.
-        scores: f32[B], log-probability of the path.
-    """
-
-    tokens: Array
-    scores: Array

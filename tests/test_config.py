@@ -56,6 +56,20 @@ def test_overrides_are_typed_and_nested():
         (["--model.norm", "middle"], "pre"),
         (["--model.width", "17"], "model.width"),
         (["stray"], "stray"),
+        (["--lr", "3e-4"], "--training.learning_rate"),
+        (["--training.lr", "3e-4"], "did you mean --training.learning_rate"),
+        (["--warmup", "5"], "did you mean --training.warmup_steps?"),
+        (["--dropout", "0.1"], "did you mean --model.dropout?"),
+        (["--layers=3"], "did you mean --model.encoder_layers, --model.decoder_layers?"),
+        (["--batch-size", "64"], "--training.batch_frames"),
+        (["--epochs", "3"], "unknown option --epochs; --fields lists them all"),
+        (["--model.share_embeddings", "False"], "--model.no_share_embeddings says false"),
+        (["--model.no-share-embeddings=True"], "--model.share_embeddings takes no value"),
+        (["--objective.target_eos", "yes", "--data.buckets", "2"], "--objective.no_target_eos says false"),
+        (["--training.seed", "9" * 5000], "training.seed"),
+        (["--training.seed", "9223372036854775808"], "training.seed: must be from 0 to 4,294,967,295, not 9223372036"),
+        (["--vocab.size", "99999999999"], "vocab.size: must be from 8 to 1,000,000, not 99999999999"),
+        (["--model.width", "1000000000"], "model.width: must be from 2 to 32,768, not 1000000000"),
     ],
 )
 def test_mistaken_overrides_are_one_line(arguments, words):
@@ -86,6 +100,32 @@ def test_impossible_values_name_their_field(section, field, value):
         validate(broken)
 
 
+@pytest.mark.parametrize("name", [n for n, value in leaves(tiny.config()) if type(value) in (int, float)])
+def test_every_number_has_a_least_and_a_greatest_value(name):
+    section, field = name.split(".")
+    part = getattr(tiny.config(), section)
+    wholes, floats = (-1, 10**10, 2**63, 10**400), (-0.5, 1e31, 1e300, float("inf"), float("nan"))
+    for value in wholes if type(getattr(part, field)) is int else floats:
+        broken = dataclasses.replace(tiny.config(), **{section: dataclasses.replace(part, **{field: value})})
+        with pytest.raises(ConfigError, match=rf"^{name}: must be from [\d.e,+-]+ to [\d.e,+-]+, not "):
+            validate(broken)
+
+
+def test_the_greatest_seed_is_the_last_that_is_not_another_one():
+    import jax
+    import jax.numpy as jnp
+
+    from natjax.layers.dropout import step_noise
+
+    def drawn(seed):
+        noise = step_noise(seed, jnp.int32(0), 1).seed
+        return (*jax.random.key_data(jax.random.key(seed)).tolist(), int(noise))
+
+    validate(tiny.changed(tiny.config(), seed=2**32 - 1))
+    assert len({drawn(seed) for seed in (0, 1, 2**31, 2**32 - 1)}) == 4
+    assert drawn(2**32) == drawn(0)
+
+
 def test_linear_upsampling_needs_a_whole_ratio_and_shared_tables_a_joint_vocabulary():
     config = tiny.config(upsampling="linear", ratio=2.5)
     with pytest.raises(ConfigError, match="whole number"):
@@ -111,6 +151,9 @@ def test_positions_must_reach():
         ('{"name": "x", "model": {"heads": "four"}}', "heads: 'four' is not int"),
         ('{"name": "x", "model": {"norm": "mid"}}', "pre | post"),
         ('{"data": {}}', "name"),
+        ('{"name": "x", "training": {"seed": 9223372036854775808}}', "training.seed: must be from 0"),
+        ('{"name": "x", "model": {"ratio": 1' + "0" * 400 + "}}", "model.ratio: must be from 1 to 100, not inf"),
+        ('{"name": "x", "model": {"ratio": NaN}}', "model.ratio: must be from 1 to 100, not nan"),
     ],
 )
 def test_damaged_json_is_one_line(text, words):
@@ -135,6 +178,10 @@ CONFIG = "from natjax.config import *\ndef get_config(): return "
         (CONFIG + "Config('x', training=TrainingConfig(steps='500'))", "'500' is not int"),
         (CONFIG + "Config('x', model=ModelConfig.tiny(droput=0.1))", "did you mean dropout"),
         ("def get_config(:", "SyntaxError"),
+        ("import sys\ndef get_config(): sys.exit(3)", "failed with SystemExit: 3; return a Config instead"),
+        ("raise SystemExit", "failed with SystemExit"),
+        (CONFIG + "Config('x', training=TrainingConfig(seed=2**63))", "training.seed: must be from 0"),
+        (CONFIG + "Config('x', training=TrainingConfig(learning_rate=10**400))", "learning_rate: must be from"),
     ],
 )
 def test_config_files_that_do_not_work(tmp_path, code, words):
@@ -146,9 +193,18 @@ def test_config_files_that_do_not_work(tmp_path, code, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_does_not_exist_gets_the_nearest():
-    with pytest.raises(ConfigError, match="multi30k_en_de"):
+def test_a_config_file_can_be_stopped(tmp_path):
+    file = tmp_path / "slow.py"
+    file.write_text("def get_config(): raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load_config(file)
+
+
+def test_a_name_that_does_not_exist_gets_the_nearest_and_all_others():
+    with pytest.raises(ConfigError, match=r"\(demo, hard, .*; did you mean multi30k_en_de"):
         load_config("multi30k_ende")
+    with pytest.raises(ConfigError, match=r"xyz: .*\(demo, hard, multi30k_en_de.*\)$"):
+        load_config("xyz")
 
 
 def test_variables(monkeypatch):

@@ -1,6 +1,7 @@
 """The translator: order, empty and over-long lines, batches of any size, details."""
 
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -8,18 +9,27 @@ import pytest
 import tiny
 
 from natjax.data.prepare import read_corpus, train_vocabularies
+from natjax.data.vocab import Vocabulary
 from natjax.errors import UserError, VocabularyError, WorkdirError
 from natjax.models import nat
 from natjax.translator import Translator, _cut
 
 
 @pytest.fixture(scope="module")
-def translator():
-    config = tiny.config()
-    (sources, targets), _ = read_corpus(config)
-    vocabularies = train_vocabularies((sources[:300], targets[:300]), config)
-    network = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=False)
-    return Translator(config, vocabularies, jax.tree.map(lambda p: p * 3, nat.init(network, 0)))
+def vocabularies():
+    (sources, targets), _ = read_corpus(tiny.config())
+    return train_vocabularies((sources[:300], targets[:300]), tiny.config())
+
+
+@pytest.fixture(scope="module")
+def params(vocabularies):
+    network = nat.build(tiny.config(), len(vocabularies.source), len(vocabularies.target), needs_length=False)
+    return jax.tree.map(lambda p: p * 3, nat.init(network, 0))
+
+
+@pytest.fixture(scope="module")
+def translator(vocabularies, params):
+    return Translator(tiny.config(), vocabularies, params)
 
 
 LINES = ["The old farmer sells the horse.", "", "The king sleeps.", "   ", "I know that the girl reads the newspaper."]
@@ -35,6 +45,21 @@ def test_order_and_empty_lines(translator):
 
 def test_nothing_gives_nothing(translator):
     assert translator.translate([]) == []
+    assert translator.translate_with_details([]) == []
+    assert translator.warm_up(["", " "]) == 0
+
+
+@pytest.mark.parametrize("line", ["A dog runs.", "", b"A dog runs."])
+def test_a_single_string_is_no_list_of_lines(translator, line):
+    for method in (translator.translate, translator.translate_with_details, translator.warm_up):
+        with pytest.raises(TypeError, match=r"a single string.*give a list"):
+            method(line)
+
+
+@pytest.mark.parametrize("count", [0, 4, 6])
+def test_golden_lengths_are_one_a_line(translator, count):
+    with pytest.raises(ValueError, match=f"{count} golden lengths for 5 lines"):
+        translator.translate_with_details(LINES, golden_lengths=[3] * count)
 
 
 def test_any_number_of_lines_in_any_order(translator):
@@ -56,6 +81,43 @@ def test_details_agree_with_the_text(translator):
         assert len(detail.frames) % 2 == 0  # two frames a piece
 
 
+def test_text_alone_is_the_text_of_the_details(translator):
+    lines = [*LINES, " ".join(LINES * 5)] * 9
+    assert translator.translate(lines) == [t.text for t in translator.translate_with_details(lines)]
+
+
+def test_text_alone_makes_no_pieces(translator, monkeypatch):
+    expected = translator.translate(LINES)
+
+    def refuse(vocabulary, ids):
+        raise AssertionError("pieces are made that nobody asked for")
+
+    monkeypatch.setattr(Vocabulary, "pieces", refuse)
+    assert translator.translate(LINES) == expected
+    with pytest.raises(AssertionError, match="nobody asked"):
+        translator.translate_with_details(LINES)
+
+
+def test_after_warming_up_nothing_is_compiled(vocabularies, params):
+    fresh = Translator(tiny.config(), vocabularies, params)
+    lines = [*LINES * 4, " ".join(LINES * 5)]
+    programs = fresh.warm_up(lines)
+    assert programs == fresh._decode._cache_size() > 1
+    fresh.translate(lines)
+    fresh.translate_with_details(lines)
+    assert fresh._decode._cache_size() == programs
+
+
+def test_seconds_of_the_lines_are_those_that_passed(translator):
+    lines = LINES * 20
+    translator.warm_up(lines)
+    start = time.perf_counter()
+    details = translator.translate_with_details(lines)
+    passed = time.perf_counter() - start
+    assert 0 < sum(t.seconds for t in details) < passed
+    assert all((t.seconds > 0) == bool(line.strip()) for line, t in zip(lines, details))
+
+
 def test_an_over_long_line_is_cut_and_every_part_translated(translator):
     long = " ".join(["The old farmer sells the horse."] * 12)
     (detail,) = translator.translate_with_details([long])
@@ -65,6 +127,17 @@ def test_an_over_long_line_is_cut_and_every_part_translated(translator):
     reported = []
     translator.translate([long, "The king sleeps."], on_batch=reported.append)
     assert sum(reported) == detail.segments + 1
+
+
+def test_cut_lines_are_told_by_their_place(translator):
+    long = " ".join(["The old farmer sells the horse."] * 12)
+    lines = ["The king sleeps.", "", long, "The king sleeps.", f"{long} {long}"]
+    expected = [(i, t.segments) for i, t in enumerate(translator.translate_with_details(lines)) if t.segments > 1]
+    assert [place for place, _ in expected] == [2, 4]
+    for method in (translator.translate, translator.translate_with_details):
+        told = []
+        method(lines, on_cut=lambda *cut, told=told: told.append(cut))
+        assert told == expected
 
 
 def test_cut_prefers_sentence_ends_then_words_then_anything():
@@ -84,10 +157,21 @@ def test_cut_loses_nothing(limit):
     assert all(1 <= len(part) <= limit for part in parts)
 
 
-def test_other_weights_share_the_programs(translator):
-    other = translator.with_params(jax.tree.map(lambda p: p * 0, translator.params))
+def test_other_weights_share_the_programs(translator, params):
+    other = translator.with_params(jax.tree.map(lambda p: p * 0, params))
     assert other._decode is translator._decode
     assert other.translate(["The king sleeps."]) != translator.translate(["The king sleeps."])
+    assert other.with_params(params).translate(LINES) == translator.translate(LINES)
+    assert other.with_params(translator.params).translate(LINES) == translator.translate(LINES)
+
+
+def test_reloaded_float32_weights_are_cast_once(vocabularies, params):
+    config = tiny.config(dtype="bfloat16")
+    for half in (Translator(config, vocabularies, params), Translator(config, vocabularies, None).with_params(params)):
+        dtypes = {jax.tree_util.keystr(p): str(x.dtype) for p, x in jax.tree_util.tree_leaves_with_path(half.params)}
+        assert len(dtypes) > 20
+        for path, dtype in dtypes.items():
+            assert dtype == ("bfloat16" if "kernel" in path or "table" in path else "float32"), path
 
 
 def test_unknown_ways_of_decoding_and_folders(tmp_path):
@@ -99,12 +183,12 @@ def test_unknown_ways_of_decoding_and_folders(tmp_path):
         Translator.load(tmp_path / "nowhere")
 
 
-def test_a_folder_without_vocabulary(tmp_path, translator):
+def test_a_folder_without_vocabulary(tmp_path, translator, params):
     from natjax.training import checkpoint, workdir
 
     workdir.check(tmp_path, translator.config)
     workdir.claim(tmp_path, translator.config)
-    checkpoint.save(checkpoint.at(tmp_path / "checkpoints", 1), {"params": translator.params}, {})
+    checkpoint.save(checkpoint.at(tmp_path / "checkpoints", 1), {"params": params}, {})
     with pytest.raises(VocabularyError, match=r"vocab\.model"):
         Translator.load(tmp_path)
     translator.vocabularies.save(tmp_path)

@@ -1,7 +1,9 @@
 """Small models and batches that several tests share."""
 
 import dataclasses
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,6 +30,17 @@ def config(**model) -> Config:
     )  # fmt: skip
 
 
+def small() -> Config:
+    """One layer each and one batch shape: it compiles little."""
+    made = config(decoder_layers=1)
+    return dataclasses.replace(made, data=dataclasses.replace(made.data, buckets=1))
+
+
+def changed(made: Config, **training) -> Config:
+    """The same run with other fields of its training section."""
+    return dataclasses.replace(made, training=dataclasses.replace(made.training, **training))
+
+
 def build(loss="ctc", **model):
     """(config, model, objective, parameters) with parameters large enough to matter."""
     made = config(**model)
@@ -48,6 +61,18 @@ def batch(rows=4, S=8, N=9, seed=0) -> DeviceBatch:
     target[np.arange(N)[None] >= target_lengths[:, None]] = 0
     arrays = source, source_lengths, target, target_lengths, np.ones(rows, np.float32)
     return DeviceBatch(*map(jnp.asarray, arrays))
+
+
+def read_params(folder: Path) -> dict:
+    """The parameters of a checkpoint, as orbax reads all of it."""
+    from orbax.checkpoint import v1 as ocp
+
+    arrays = folder.absolute() / "arrays"
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    saved = ocp.metadata(arrays).metadata
+    return ocp.load(arrays, jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), saved))[
+        "params"
+    ]
 
 
 def pad(batch: DeviceBatch, rows: int, S: int, N: int) -> DeviceBatch:

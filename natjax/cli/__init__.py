@@ -6,13 +6,13 @@ help comes at once.
 """
 
 import argparse
-import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
 from natjax import __version__
+from natjax.cli.runtime import watched_stdout
 from natjax.errors import UserError
 
 VERBS = ("demo", "prepare", "train", "translate", "evaluate", "configs")
@@ -38,18 +38,15 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Runs the program and returns its exit code: 0 done, 2 a mistake to mend, 75 or 130 stopped by a signal."""
     try:
-        code = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()  # here, where a reader that has gone can be caught
-        return code
+        with watched_stdout():
+            return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"natjax: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("natjax: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader has gone, as in `natjax translate | head`. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has gone, as in `natjax translate | head`
         return 141
 
 

@@ -31,6 +31,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             summary = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]
             print(f"{name:<20} {summary}")
         return 0
+    if args.name is None:
+        raise UserError(f"which config? natjax configs copy NAME; choose {', '.join(configs)}")
     if args.name not in configs:
         raise ConfigError(f"no shipped config is called {args.name!r}; choose {', '.join(configs)}")
     target = Path(args.output or f"{args.name}.py")

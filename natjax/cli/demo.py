@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
     set_up_jax()
     from natjax.data.validation import embedded_text
+    from natjax.training.workdir import check
     from natjax.translator import Translator
 
     console, workdir = Console(highlight=False, soft_wrap=True), Path(args.workdir)
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     vanilla = replace(ctc, name="demo_vanilla", objective=replace(ctc.objective, loss="ce"))
     difficulty = ctc.data.embedded
     test = embedded_text(difficulty, "test", TEST_SENTENCES)
+    check(workdir, ctc)
+    check(workdir / "vanilla", vanilla)
 
     _train(vanilla, workdir / "vanilla", "vanilla NAT")
     translator = Translator.load(workdir / "vanilla")

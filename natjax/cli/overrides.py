@@ -2,11 +2,14 @@
 
 import argparse
 import contextlib
+import difflib
 import io
 import re
 import sys
+from collections.abc import Iterable
+from itertools import zip_longest
 
-from natjax.config import Config, leaves, load_config, nearest, validate
+from natjax.config import Config, leaves, load_config, validate
 from natjax.errors import ConfigError
 
 
@@ -20,24 +23,32 @@ def config_of(args: argparse.Namespace, rest: list[str]) -> Config | None:
     if args.fields:
         sys.stdout.write(fields_help(config))
         return None
-    return override(config, rest)
+    return override(config, rest, [name for name in vars(args) if name != "config"])
 
 
-def override(config: Config, arguments: list[str]) -> Config:
+def override(config: Config, arguments: list[str], others: Iterable[str] = ()) -> Config:
     """Applies `--section.field value` overrides, typed by the dataclasses.
+
+    Args:
+        config: what is overridden.
+        arguments: as they stand on the command line.
+        others: names of the verb's other options, which a mistyped one may have meant.
 
     Raises:
         ConfigError: an unknown field (the nearest names are listed) or a value of the wrong type.
     """
-    known = {name for name, _ in leaves(config)}
-    for argument in arguments:
-        name = argument.removeprefix("--").split("=", 1)[0].replace("-", "_")
-        for unsigned in (name, name.replace(".no_", ".")):  # --data.no-x negates a flag
-            if argument.startswith("--") and unsigned in known:
-                break
-        else:
-            if argument.startswith("--"):
-                raise ConfigError(f"unknown option {argument.split('=', 1)[0]}{nearest(name, known, prefix='--')}")
+    known = dict(leaves(config))
+    for argument, following in zip_longest(arguments, arguments[1:]):
+        if not argument.startswith("--"):
+            continue
+        option, given, _ = argument.partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        field = name if name in known else name.replace(".no_", ".")  # --data.no_x negates a flag
+        if field not in known:
+            raise ConfigError(f"unknown option {option}; {_meant(name, [*known, *others])}--fields lists them all")
+        if isinstance(known[field], bool) and (given or (following and not following.startswith("-"))):
+            section, flag = field.split(".")
+            raise ConfigError(f"--{field} takes no value: --{field} says true, --{section}.no_{flag} says false")
     said = io.StringIO()
     try:
         config = _tyro(config, arguments, said)
@@ -45,6 +56,32 @@ def override(config: Config, arguments: list[str]) -> Config:
         raise ConfigError(_tyro_message(said.getvalue())) from None
     validate(config)
     return config
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The options that a mistyped or shortened name may stand for, as a question or nothing.
+
+    The last part of the name decides (`--dropout`), or its beginning (`--warmup`), its initials (`--lr`), or letters
+    in common; among equals the section.
+    """
+    word = name.split(".")[-1]
+
+    def likeness(option: str) -> tuple[float, float]:
+        field = option.split(".")[-1]
+        words = field.split("_")
+        whole = difflib.SequenceMatcher(None, name, option).ratio()
+        if word in (field, "".join(w[0] for w in words)):
+            return 1.0, whole
+        if field.startswith(word):
+            return 0.9, whole
+        letters = difflib.SequenceMatcher(None, word, field).ratio()
+        return max(letters, 0.8 if any(w.startswith(word) for w in words) else 0.0), whole
+
+    scores = {option: likeness(option) for option in known}
+    enough = max(0.6, max(scores.values())[0] - 0.2)  # beside a sure guess, no vague one
+    near = sorted((o for o in scores if scores[o][0] >= enough), key=scores.__getitem__, reverse=True)[:3]
+    names = (f"--{option}" if "." in option else f"--{option.replace('_', '-')}" for option in near)
+    return f"did you mean {', '.join(names)}? " if near else ""
 
 
 def fields_help(config: Config) -> str:

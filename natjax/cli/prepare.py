@@ -25,13 +25,18 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Prepares the store; counts of what was dropped go to stderr."""
     from natjax.cli.overrides import config_of
     from natjax.data.prepare import prepare
+    from natjax.training import workdir
+    from natjax.training.preemption import StopRequest
 
     config = config_of(args, rest)
     if config is None:
         return 0
     inside = Path(args.workdir) / "store" if args.workdir else Path("stores") / config.name
     folder = Path(config.data.store) if config.data.store else inside
-    prepare(config, folder, lambda line: print(line, file=sys.stderr))
+    with StopRequest():
+        if args.workdir:
+            workdir.check(Path(args.workdir), config)
+        prepare(config, folder, lambda line: print(line, file=sys.stderr))
     if not args.workdir:
         print(f"train on it with --data.store {folder}", file=sys.stderr)
     return 0

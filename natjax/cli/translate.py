@@ -2,11 +2,13 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import queue
 import sys
 import threading
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from natjax.errors import DataError
 
@@ -16,9 +18,10 @@ EPILOG = """examples:
   echo "The old farmer sells the horse today." | natjax translate --model runs/demo
   natjax translate --model runs/demo --json < in.en | jq .score
 
-Order is kept, an empty line stays empty, and each block of lines is flushed as soon as it is translated. A line of
-more pieces than decoding.max_source_length is cut after a sentence's end or between words, its parts are translated
-and joined by a space; that is said on stderr with the line's number, and --json gives the number of segments.
+Text in and out is UTF-8, whatever the locale. Order is kept, an empty line stays empty, and each block of lines is
+flushed as soon as it is translated. A line of more pieces than decoding.max_source_length is cut after a sentence's end
+or between words, its parts are translated and joined by a space; that is said on stderr with the line's number, and
+--json gives the number of segments.
 """
 
 BLOCK = 2048  # lines that are translated together when they are there
@@ -32,22 +35,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Translates until stdin ends."""
+    """Translates until stdin ends.
+
+    Raises:
+        UserError: the model cannot be used, or stdin cannot be read.
+    """
     from natjax.cli.runtime import set_up_jax
 
     set_up_jax()
     from natjax.translator import Translator
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a program has put something else in its place
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
     translator = Translator.load(args.model, decode=args.decode, say=lambda s: print(f"natjax: {s}", file=sys.stderr))
-    number = 0
+    number = 0  # of lines that came before the block
+
+    def on_cut(place: int, segments: int) -> None:
+        print(f"natjax: line {number + place + 1}: too long, cut into {segments} segments", file=sys.stderr)
+
     for lines in _blocks():
-        for translation in translator.translate_with_details(lines):
-            number += 1
-            if translation.segments > 1:
-                print(f"natjax: line {number}: too long, cut into {translation.segments} segments", file=sys.stderr)
-            text = json.dumps(dataclasses.asdict(translation), ensure_ascii=False) if args.json else translation.text
-            sys.stdout.write(text + "\n")
+        if args.json:
+            details = translator.translate_with_details(lines, on_cut=on_cut)
+            texts = [json.dumps(dataclasses.asdict(detail), ensure_ascii=False) for detail in details]
+        else:
+            texts = translator.translate(lines, on_cut=on_cut)
+        sys.stdout.writelines(text + "\n" for text in texts)
         sys.stdout.flush()
+        number += len(lines)
     return 0
 
 
@@ -65,7 +79,7 @@ def _blocks() -> Iterator[list[str]]:
 
     def read() -> None:
         try:
-            for line in sys.stdin.buffer:
+            for line in _stdin():
                 lines.put(line)
         except OSError as error:
             refused.append(error)
@@ -96,3 +110,10 @@ def _blocks() -> Iterator[list[str]]:
             raise error
     if refused:
         raise DataError(f"stdin: cannot be read ({refused[0].strerror}); give the text as `... < file`")
+
+
+def _stdin() -> BinaryIO:
+    """Stdin for a thread that may still wait for a line when the program leaves. Python then closes its own reader,
+    and breaks down if somebody is reading from it.
+    """
+    return open(sys.stdin.fileno(), "rb", closefd=False) if sys.stdin is sys.__stdin__ else sys.stdin.buffer

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from natjax.atomic import clear_leftovers
 from natjax.config import Config, expand
 from natjax.data import grammar
 from natjax.data.corpus import FilterReport, Limits, keep_pairs, normalise, read_parallel
@@ -41,6 +42,7 @@ def prepare(config: Config, folder: str | Path, report: Callable[[str], None]) -
         VocabularyError: the text allows no vocabulary of this size.
         StoreError: the folder cannot be written, or holds other things.
     """
+    clear_leftovers(Path(folder).absolute().parent)
     train, valid = [tuple([normalise(line) for line in side] for side in text) for text in read_corpus(config)]
     valid_limits = Limits(config.data.max_length, target_eos=config.objective.target_eos)
     train_limits = dataclasses.replace(
@@ -131,7 +133,7 @@ def _text_bytes(config: Config) -> dict[str, int]:
 
 
 def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) -> None:
-    """Sizes, not checksums: opening a store must stay a matter of milliseconds. Text that is gone is no mistake."""
+    """Sizes, not checksums, which would read all text at every start. Text that is gone is no mistake."""
     root = Path(os.path.expandvars(config.data.root)).expanduser()
     for name, size in recorded.items():
         file = root / getattr(config.data, name)
@@ -139,8 +141,8 @@ def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) ->
             raise StoreError(f"{folder}: {file} has changed since the store was made; run natjax prepare again")
 
 
-def corpus_files(config: Config) -> dict[str, Path]:
-    """The four text files of a config by field name.
+def corpus_files(config: Config, splits: tuple[str, ...] = ("train", "valid")) -> dict[str, Path]:
+    """The text files of a config by field name, two a split.
 
     Raises:
         DataError: one is missing, or a variable in `data.root` is not set; ends with `data.obtain` where it is given.
@@ -151,7 +153,7 @@ def corpus_files(config: Config) -> dict[str, Path]:
         root = Path(expand(data.root))
     except ConfigError as error:
         raise DataError(f"data.root {error}{obtain}") from None
-    names = ("train_source", "train_target", "valid_source", "valid_target")
+    names = [f"{split}_{side}" for split in splits for side in ("source", "target")]
     files = {name: root / getattr(data, name) for name in names}
     for file in files.values():
         if not file.is_file():
@@ -161,11 +163,13 @@ def corpus_files(config: Config) -> dict[str, Path]:
 
 def train_vocabularies(text: Text, config: Config) -> Vocabularies:
     """One vocabulary for both sides, or one each, from normalised text. Raises VocabularyError."""
+    # Pairs with an empty side are dropped. The other filters count pieces, so they come after the vocabulary.
+    sides = list(zip(*((source, target) for source, target in zip(*text) if source and target)))
     # Seed 0, not training.seed: runs that differ only in their seed share one store.
     if config.vocab.joint:
-        joint = Vocabulary.train(filter(None, chain(*text)), config.vocab, seed=0)
+        joint = Vocabulary.train(chain(*sides), config.vocab, seed=0)
         return Vocabularies(joint, joint)
-    return Vocabularies(*(Vocabulary.train(filter(None, side), config.vocab, seed=0) for side in text))
+    return Vocabularies(*(Vocabulary.train(iter(side), config.vocab, seed=0) for side in sides))
 
 
 def _embedded(difficulty: str, split: str, count: int) -> Text:

@@ -29,7 +29,7 @@ def validation_text(config: Config) -> ScoredText:
     data = config.data
     if data.embedded != "none":
         return embedded_text(data.embedded, "valid", EMBEDDED_VALID_PAIRS)
-    files = corpus_files(config)
+    files = corpus_files(config, ("valid",))
     sources, targets = read_parallel(files["valid_source"], files["valid_target"])
     return ScoredText(sources, [[target] for target in targets])
 

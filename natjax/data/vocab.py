@@ -94,8 +94,8 @@ class Vocabulary:
         try:
             model = Path(path).read_bytes()
         except OSError as error:
-            message = f"{path}: cannot be read ({error.strerror}); run natjax prepare again"
-            raise VocabularyError(message) from None
+            advice = "run the natjax prepare or natjax train that made it once more"
+            raise VocabularyError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
         return cls(model, where=str(path))
 
     def save(self, path: str | Path) -> None:

@@ -1,14 +1,21 @@
 """Which compiled shapes serve a list of sentences: few of them, whatever arrives.
 
-Source lengths go up to the next rung of a ladder, and the rows of one rung are cut into batches whose sizes are
-powers of eight: at most four programs a rung, and never more than seven empty rows for one that is real.
+Source lengths go up to the next rung of a ladder, which depends on the sentence alone. A rung has two programs at most:
+one for a single row, which answers at once, and one for a full batch. Of the sentences that arrive together, fewer than
+`FEW` on a rung go one by one; more fill batches, the last of which may have empty rows. So one call needs one program a
+rung.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-ROWS = (512, 64, 8, 1)
+
+FEW = 8  # from so many sentences on, a full batch answers sooner than as many single rows
+
+CPU_ROWS = FEW
+"""Rows of a full batch on CPU. There larger batches do not lower the cost of a row, they only leave the caches; and an
+empty row costs as much as a real one: with so few of them, there are never twice as many rows as sentences."""
 
 
 class Shape(NamedTuple):
@@ -29,7 +36,7 @@ def rung(length: int, limit: int) -> int:
 
 
 def batches(
-    lengths: list[int], limit: int, batch_frames: int, frames: Callable[[int], int]
+    lengths: list[int], limit: int, batch_frames: int, frames: Callable[[int], int], most_rows: int | None = None
 ) -> list[tuple[Shape, list[int]]]:
     """Cuts sentences into batches of static shapes.
 
@@ -38,6 +45,7 @@ def batches(
         limit: longest source.
         batch_frames: most frames in a batch, unless a single row has more.
         frames: T of a padded source length.
+        most_rows: most rows in a batch; None leaves that to `batch_frames`.
 
     Returns:
         (shape, indices of sentences) for each batch, long sentences first; a batch may hold fewer sentences than its
@@ -48,11 +56,7 @@ def batches(
         by_rung.setdefault(rung(lengths[index], limit), []).append(index)
     found = []
     for S, indices in by_rung.items():
-        most = max(1, batch_frames // frames(S))
-        sizes = [r for r in ROWS if r <= most]
-        while indices:
-            # The largest size that is at least half full; what remains goes on with smaller ones.
-            rows = next((r for r in sizes if len(indices) * 2 > r), 1)
-            found.append((Shape(rows, S), indices[:rows]))
-            indices = indices[rows:]
+        full = max(1, batch_frames // frames(S))
+        rows = 1 if len(indices) < FEW else min(full, most_rows or full)
+        found += [(Shape(rows, S), indices[i : i + rows]) for i in range(0, len(indices), rows)]
     return found

@@ -1,16 +1,28 @@
 """Greedy decoding in one pass: encode, upsample, decode, argmax, collapse, in one compiled function."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+import operator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from natjax.decoding.shapes import Shape
 from natjax.layers.head import greedy
 from natjax.layers.length import predict_lengths
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
-from natjax.typing import Array, PyTree
+from natjax.typing import EOS, Array, PyTree
+
+AHEAD = 4  # batches under way at a time: enough to hide the host's work, few enough to bound memory
+
+# Operands of matrix products and tables of vectors: the model takes them in its compute dtype. Biases and
+# normalisations work in float32.
+_MATRICES = {"kernel", "up_kernel", "down_kernel", "table"}
 
 
 class Decoded(NamedTuple):
@@ -44,11 +56,14 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1) -> Dec
             log-probability is returned.
 
     Returns:
-        `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Decoded`. `lengths`
-        overrides the predicted target lengths (golden length); losses without a length ignore it.
+        `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Decoded`. `params` are the
+        model's, as they are or from `prepare`. `lengths` overrides the predicted target lengths (golden length);
+        losses without a length ignore it.
     """
 
     def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, lengths_B: Array | None = None) -> Decoded:
+        params = _stacked(params)
+
         def apply(method: str, *args: object) -> Array:
             return model.apply({"params": params}, *args, method=method)
 
@@ -88,3 +103,128 @@ def _best(tries: list[Decoded]) -> Decoded:
         return jnp.take_along_axis(stacked, winner_B.reshape((1, -1) + (1,) * (stacked.ndim - 2)), axis=0)[0]
 
     return jax.tree.map(choose, *tries)
+
+
+def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:
+    """Parameters in the form that the compiled pass takes fastest; what it computes stays the same to the bit.
+
+    Matrices get the compute dtype once, instead of in every pass. On CPU, where the scan over layers is unrolled (see
+    `layers.stack`), each layer's parameters become arrays of their own: of stacked ones every pass would copy every
+    layer's slice, which takes about as long as the products of a single sentence.
+
+    Args:
+        params: the model's parameters, float32, or what this function returned.
+        dtype: the model's compute dtype.
+    """
+    return _prepare(params, jnp.dtype(dtype), jax.default_backend() == "cpu")
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _prepare(params: PyTree, dtype: jnp.dtype, apart: bool) -> PyTree:
+    def cast(path: tuple, leaf: Array) -> Array:
+        names = [step.key for step in path if isinstance(step, jax.tree_util.DictKey)]
+        # The length classifier computes in float32 throughout.
+        return leaf.astype(dtype) if names[-1] in _MATRICES and names[0] != "length_classifier" else leaf
+
+    params = jax.tree_util.tree_map_with_path(cast, params)
+    return _layers_apart(params) if apart else params
+
+
+def _layers_apart(tree: PyTree) -> PyTree:
+    """A dict with every dict `layers` of stacked arrays split into a tuple of dicts, one a layer."""
+
+    def split(name: str, node: PyTree) -> PyTree:
+        if name == "layers" and isinstance(node, dict):
+            depth = jax.tree.leaves(node)[0].shape[0]
+            return tuple(jax.tree.map(operator.itemgetter(layer), node) for layer in range(depth))
+        return _layers_apart(node) if isinstance(node, dict) else node
+
+    return {name: split(name, node) for name, node in tree.items()}
+
+
+def _stacked(params: PyTree) -> PyTree:
+    """Undoes `_layers_apart`: inside a compiled function, whose compiler sees through it, that costs nothing."""
+
+    def is_tuple(node: PyTree) -> bool:
+        return isinstance(node, tuple)
+
+    def stack(node: PyTree) -> PyTree:
+        return jax.tree.map(lambda *layers: jnp.stack(layers), *node) if is_tuple(node) else node
+
+    return jax.tree.map(stack, params, is_leaf=is_tuple)
+
+
+class Pass(NamedTuple):
+    """What came of one batch.
+
+    Attributes:
+        indices: its sentences, row by row.
+        results: what was kept of `Decoded`, numpy arrays; rows beyond the sentences mean nothing.
+        seconds: the time that it took, divided by its sentences.
+    """
+
+    indices: list[int]
+    results: Any
+    seconds: float
+
+
+def passes(
+    decode: Decode,
+    params: PyTree,
+    plan: Iterable[tuple[Shape, list[int]]],
+    sources: Sequence[list[int]],
+    golden: Sequence[int] | None = None,
+    keep: Callable[[Decoded], Any] = lambda decoded: decoded,
+) -> Iterator[Pass]:
+    """Decodes batches, at most `AHEAD` of them under way, so that the device does not wait for the host.
+
+    Args:
+        decode: of `make_decode`.
+        params: see `decode`.
+        plan: static shape and sentences of each batch.
+        sources: piece ids of each sentence, eos included.
+        golden: target lengths of the sentences, to override predicted ones.
+        keep: picks from `Decoded`; the rest stays on the device.
+
+    Yields:
+        The batches in the order of the plan.
+    """
+
+    def begin(shape: Shape, indices: list[int]) -> tuple[list[int], Any, float]:
+        lengths = None if golden is None else [golden[i] for i in indices]
+        arguments = arrays(shape, [sources[i] for i in indices], lengths)
+        started = time.perf_counter()
+        results = keep(decode(params, *arguments))
+        jax.tree.map(lambda array: array.copy_to_host_async(), results)
+        return indices, results, started
+
+    waiting, free = deque(plan), 0.0
+    under_way: deque[tuple[list[int], Any, float]] = deque()
+    while waiting or under_way:
+        while waiting and len(under_way) < AHEAD:
+            under_way.append(begin(*waiting.popleft()))
+        indices, results, started = under_way.popleft()
+        results = jax.device_get(results)
+        # The device takes batches one after another: this one's time began when the one before it was done.
+        began, free = max(started, free), time.perf_counter()
+        yield Pass(indices, results, (free - began) / len(indices))
+
+
+def arrays(
+    shape: Shape, sources: list[list[int]], golden: list[int] | None = None
+) -> tuple[Array, Array, Array | None]:
+    """The batch of a shape: source i32[B, S], its lengths i32[B], golden lengths i32[B] | None.
+
+    Rows beyond the sentences hold an empty one: eos alone, length 1.
+    """
+    source_BS = np.zeros((shape.rows, shape.S), np.int32)
+    source_BS[:, 0] = EOS
+    lengths_B = np.ones(shape.rows, np.int32)
+    for row, ids in enumerate(sources):
+        source_BS[row, : len(ids)] = ids
+        lengths_B[row] = len(ids)
+    if golden is None:
+        return jnp.asarray(source_BS), jnp.asarray(lengths_B), None
+    golden_B = np.ones(shape.rows, np.int32)
+    golden_B[: len(golden)] = golden
+    return jnp.asarray(source_BS), jnp.asarray(lengths_B), jnp.asarray(golden_B)

@@ -13,6 +13,8 @@ import natjax
 from natjax import atomic
 from natjax.errors import UserError
 
+_SOURCE = Path(natjax.__file__).parent
+_NAMES_OF_REPOSITORIES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 _PACKAGES = {
     "jax": "jax",
     "jaxlib": "jaxlib",
@@ -78,8 +80,12 @@ def write_result(
 
 
 def commit() -> str:
-    """HEAD of the repository around the working folder, `-dirty` when tracked files differ from it; else `unknown`."""
+    """HEAD of the repository that natjax itself runs from, `-dirty` when tracked files differ from it.
+
+    `unknown` where natjax is installed: the folder that it lies in may belong to a repository, of which it is no part.
+    """
     try:
+        _git("ls-files", "--error-unmatch", "__init__.py")
         head = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
@@ -116,7 +122,10 @@ def _cpu_model() -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    # A hook of another repository names that one in its environment, which would go before the folder.
+    environment = {name: value for name, value in os.environ.items() if name not in _NAMES_OF_REPOSITORIES}
+    command = ["git", "-C", str(_SOURCE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
 
 def _number(value: Any) -> int | float:

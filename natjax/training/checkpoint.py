@@ -5,12 +5,16 @@ scores) and `checksums.json` (SHA-256 of every other file). It is written under 
 kill or a full disk leaves the previous ones as they were; what was damaged later is recognised by its checksums.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +43,46 @@ def save(folder: Path, tree: PyTree, info: dict[str, Any]) -> None:
 
     with new_folder(folder, CheckpointError, replace=True) as temporary:
         try:
-            ocp.save(temporary / ARRAYS, tree)
+            with _quiet():
+                ocp.save(temporary / ARRAYS, tree)
         except (ValueError, RuntimeError) as error:
-            # tensorstore reports a full disk so; anything else is a defect and must show.
-            if not any(words in str(error) for words in ("No space left on device", "RESOURCE_EXHAUSTED")):
+            # So tensorstore reports what the system refused; anything else is a defect and must show.
+            refused = re.search(r"os_error_code='(\d+)'", str(error))
+            if refused is None and "No space left on device" not in str(error):
                 raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            code = int(refused[1]) if refused else errno.ENOSPC
+            raise OSError(code, os.strerror(code)) from error
         (temporary / INFO).write_text(json.dumps(info, indent=2) + "\n")
         sums = {str(f.relative_to(temporary)): _sha256(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax's writers report a failure to their caller, and log tracebacks beside, which help nobody.
+
+    The failure of one leaves others at work, who would make the folder anew while it is being removed.
+    """
+    log, threads = logging.getLogger("absl"), set(threading.enumerate())
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except BaseException:
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(timeout=10)
+        raise
+    finally:
+        log.setLevel(before)
+
+
 def load(folder: Path, like: PyTree) -> PyTree:
-    """Reads a checkpoint after verifying it.
+    """Reads a checkpoint, or the part of it that is asked for, after verifying it.
 
     Args:
         folder: the checkpoint's folder.
-        like: a tree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that were saved.
+        like: a tree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that were saved; what
+            it leaves out at the top is not read.
 
     Raises:
         CheckpointError: a file is missing or differs from its checksum, or holds other arrays than `like`.
@@ -64,7 +91,9 @@ def load(folder: Path, like: PyTree) -> PyTree:
 
     verify(folder)
     arrays = folder.absolute() / ARRAYS  # orbax finds no metadata under a relative path, and does not say so
-    saved, wanted = _shapes(ocp.metadata(arrays).metadata), _shapes(like)
+    top = set(like if isinstance(like, dict) else like._fields)
+    saved = _shapes({name: tree for name, tree in ocp.metadata(arrays).metadata.items() if name in top})
+    wanted = _shapes(like)
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
             raise CheckpointError(
@@ -72,7 +101,10 @@ def load(folder: Path, like: PyTree) -> PyTree:
                 f"{wanted.get(name, 'no such array')}; use the config that it was trained with"
             )
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return ocp.load(arrays, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like))
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return ocp.load(arrays, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like))
 
 
 def _shapes(tree: PyTree) -> dict[str, str]:
@@ -85,20 +117,12 @@ def _shapes(tree: PyTree) -> dict[str, str]:
     return {".".join(map(step, path)): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
 
 
-def load_params(folder: Path, key: str = "params") -> PyTree:
-    """Parameters of a checkpoint without knowing the model: the structure comes from the checkpoint itself."""
-    from orbax.checkpoint import v1 as ocp
-
-    verify(folder)
-    saved = ocp.metadata(folder.absolute() / ARRAYS).metadata
-    like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), saved)
-    return load(folder, like)[key]
-
-
 def verify(folder: Path) -> None:
     """Compares every file with its checksum. Raises CheckpointError naming the first that differs."""
     try:
         sums = json.loads((folder / CHECKSUMS).read_text())
+        if INFO not in sums or not any(name.startswith(f"{ARRAYS}/") for name in sums):
+            raise CheckpointError(f"{folder / CHECKSUMS}: damaged (does not name all files)")
         for name, wanted in sums.items():
             if _sha256(folder / name) != wanted:
                 raise CheckpointError(f"{folder / name}: damaged (checksum differs)")
@@ -124,8 +148,12 @@ def bleu_of(folder: Path) -> float:
 
 
 def steps(checkpoints: Path) -> list[int]:
-    """Steps of all complete-looking checkpoints, oldest first."""
-    return sorted(int(f.name) for f in checkpoints.glob("[0-9]*") if f.name.isdigit() and (f / CHECKSUMS).is_file())
+    """Steps of all complete-looking checkpoints, oldest first. Raises CheckpointError if the folder cannot be read."""
+    try:
+        names = [f.name for f in checkpoints.iterdir()] if checkpoints.exists() else []
+    except OSError as error:
+        raise CheckpointError(f"{checkpoints}: cannot be read ({error.strerror}); mend its permissions") from error
+    return sorted(int(name) for name in names if name.isdigit() and (checkpoints / name / CHECKSUMS).is_file())
 
 
 def at(checkpoints: Path, step: int) -> Path:
@@ -144,21 +172,24 @@ def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) 
     Raises:
         CheckpointError: there are checkpoints, and all are damaged.
     """
-    found = steps(checkpoints)
-    for step in reversed(found):
+    damaged: list[tuple[Path, CheckpointError]] = []
+    for step in reversed(steps(checkpoints)):
         try:
             verify(at(checkpoints, step))
         except CheckpointError as error:
-            # Set aside, so that the run, when it comes to this step again, takes it for neither new nor good.
-            aside = at(checkpoints, step).with_suffix(".damaged")
+            damaged.append((at(checkpoints, step), error))
+            continue
+        for folder, error in damaged:
+            # Set aside, so that the run, when it comes to this step again, takes it for neither new nor good. Only
+            # now: where all are damaged, starting again must find and report the same.
+            aside = folder.with_suffix(".damaged")
             say(f"{error}; set aside as {aside.name}, using the previous checkpoint")
             shutil.rmtree(aside, ignore_errors=True)
-            at(checkpoints, step).rename(aside)
-            reason = error
-        else:
-            return load(at(checkpoints, step), like)
-    if found:
-        raise CheckpointError(f"{checkpoints}: no usable checkpoint left; the oldest: {reason}; train in a new workdir")
+            folder.rename(aside)
+        return load(at(checkpoints, step), like)
+    if damaged:
+        raise CheckpointError(f"{checkpoints}: every checkpoint is damaged (the newest: {damaged[0][1]}); "
+                              "train in a new workdir")  # fmt: skip
     return None
 
 

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from natjax.data.prepare import open_prepared, prepare
 from natjax.data.store import Batch, Store
 from natjax.data.validation import ScoredText, validation_text
 from natjax.data.vocab import Vocabularies
-from natjax.errors import DivergedError, WorkdirError
+from natjax.errors import DivergedError, UserError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.models import nat
 from natjax.training import checkpoint, workdir
@@ -50,6 +51,21 @@ class Watch:
     samples: Callable[[list[tuple[str, str, str]]], None] = _silent
 
 
+@contextmanager
+def _memory_errors(config: Config) -> Iterator[None]:
+    """Says in one line that a batch needs more memory than there is."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        frames = config.training.batch_frames
+        raise UserError(
+            f"{config.name}: batches of training.batch_frames {frames:,} do not fit into memory; lower it, or the "
+            "model's sizes"
+        ) from error
+
+
 class _Stopping(Exception):
     """Unwinds an evaluation when a signal has arrived."""
 
@@ -70,11 +86,15 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
         UserError: see `natjax.errors`; `Interrupted` after a signal, once everything is saved.
     """
     watch = watch or Watch()
+    if init_from is not None:
+        workdir.load_config(init_from)  # before anything is made
     workdir.check(folder, config)
-    with StopRequest() as stop:
+    with workdir.locked(folder), StopRequest() as stop, _memory_errors(config):
         run = _Run(config, folder, watch, stop)
-        workdir.claim(folder, config)  # only now: a run that could not begin leaves no config behind
         state = run.restore_or_start(init_from)
+        # Only now: a run that could not begin leaves the workdir free.
+        run.vocabularies.save(folder)
+        workdir.claim(folder, config)
         stop.defer()
         run.updates(state)
         return run.finish()
@@ -121,15 +141,32 @@ class _Run:
         self.watch.say(f"{self.config.name}, {languages}, on {jax.device_count()} x {jax.devices()[0].device_kind}")
         state = checkpoint.restore_latest(self.checkpoints, fresh, self.watch.say)
         if state is not None:
+            self._check_resumed(int(state.step))
             self.watch.say(f"resuming from step {int(state.step):,}")
+            init_from = None
         elif init_from is not None:
             state = fresh._replace(params=self._weights_of(init_from, fresh.params))
             self.watch.say(f"starting from the weights of {init_from}")
         else:
             state = fresh
         self.metrics = workdir.Metrics(self.folder / "metrics.jsonl", int(state.step))
-        workdir.note_start(self.folder, int(state.step), str(init_from) if init_from else None)
+        if int(state.step) < self.config.training.steps:
+            workdir.note_start(self.folder, int(state.step), str(init_from) if init_from else None)
+            workdir.drop_averages(self.folder)
         return state
+
+    def _check_resumed(self, step: int) -> None:
+        if step > self.config.training.steps:
+            raise WorkdirError(
+                f"{self.folder}: has made {step:,} updates, more than training.steps {self.config.training.steps:,}; "
+                "give at least as many, or use a new workdir"
+            )
+        began_on = checkpoint.read_info(checkpoint.at(self.checkpoints, step)).get("store")
+        if began_on not in (None, self.store.fingerprint):
+            raise WorkdirError(
+                f"{self.folder}: the store has changed since this run began; bring the old text back and run natjax "
+                "prepare, or use a new workdir"
+            )
 
     def _weights_of(self, other: Path, like: PyTree) -> PyTree:
         _, vocabularies, params = workdir.load_model(other, self.watch.say)
@@ -174,9 +211,10 @@ class _Run:
         report = jax.device_get(report)
         if not (math.isfinite(report.total) and math.isfinite(report.gradient_norm)):
             good, rows = checkpoint.steps(self.checkpoints), [r for r in batch.rows.tolist() if r >= 0]
+            shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
             raise DivergedError(
                 f"{self.folder}: loss {report.total:.4g} with gradient norm {report.gradient_norm:.4g} at step {step}, "
-                f"batch of {len(rows)} rows {rows[:8]}... of the store; last good checkpoint: "
+                f"batch of {len(rows)} rows ({shown}) of the store; last good checkpoint: "
                 f"{good[-1] if good else 'none'}; lower training.learning_rate or training.clip_norm in a new workdir"
                 f"{f', from these weights with --init-from {self.folder}' if good else ''}"
             )
@@ -209,7 +247,7 @@ class _Run:
 
     def _save(self, step: int, state: State, info: dict[str, Any]) -> None:
         training = self.config.training
-        info = {"step": step, **info, "tally": self.tally.totals}
+        info = {"step": step, **info, "store": self.store.fingerprint, "tally": self.tally.totals}
         checkpoint.save(checkpoint.at(self.checkpoints, step), state, info)
         checkpoint.prune(
             self.checkpoints, step, training.save_every, training.steps, training.keep_last, training.keep_best
@@ -253,10 +291,11 @@ class _Run:
     # End: averages, and the scores of what translating will use.
 
     def finish(self) -> dict[str, Any]:
+        like = jax.eval_shape(lambda: nat.init(self.model, 0))
         for name in workdir.AVERAGES:
             try:
                 scores = workdir.average(
-                    self.folder, self.config, name, lambda p: self._evaluate(p, samples=False), self.watch.say
+                    self.folder, self.config, name, like, lambda p: self._evaluate(p, samples=False), self.watch.say
                 )
             except _Stopping:
                 raise self.stop.interrupted(
@@ -300,7 +339,7 @@ def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tupl
     if not (path / "metadata.json").exists():
         prepare(config, path, say)
     store, vocabularies = open_prepared(config, path)
-    vocabularies.save(folder)
+    workdir.check_vocabularies(folder, vocabularies)
     return store, vocabularies
 
 

@@ -1,6 +1,7 @@
 """Signals that ask a long run to stop: noticed between two pieces of work, never inside one."""
 
 import signal
+import threading
 from types import FrameType
 
 from natjax.errors import Interrupted
@@ -12,7 +13,7 @@ class StopRequest:
     """While active, SIGTERM and Ctrl-C raise `Interrupted`, and half-written files are cleaned up on the way out.
 
     After `defer` they only set a flag: every long loop asks `requested`, saves, and raises `interrupted(...)`. A second
-    Ctrl-C ends the program at once.
+    Ctrl-C ends the program at once. Outside the main thread of a program, where no handler may be set, nothing happens.
     """
 
     def __init__(self) -> None:
@@ -21,8 +22,9 @@ class StopRequest:
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in EXIT_CODES:
-            self._previous[number] = signal.signal(number, self._notice)
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number in EXIT_CODES:
+                self._previous[number] = signal.signal(number, self._notice)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,7 +36,9 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         if not self._deferred:
-            raise self.interrupted(f"stopped by {self.signal.name} before the first update; run the same command again")
+            raise self.interrupted(
+                f"stopped by {self.signal.name} before anything was saved; run the same command again"
+            )
 
     def defer(self) -> None:
         """From now on there is something to save."""

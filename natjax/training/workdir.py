@@ -1,16 +1,23 @@
 """A run's folder: config, vocabulary, store, checkpoints, metrics. Enough to go on, and enough to translate."""
 
+import fcntl
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from natjax import atomic
+import jax
+
+from natjax import atomic, objectives
 from natjax.config import Config, differing_fields, from_json, to_json
 from natjax.data.vocab import Vocabularies
 from natjax.errors import CheckpointError, WorkdirError
 from natjax.evaluation.report import commit, versions
+from natjax.models import nat
 from natjax.training import checkpoint
 from natjax.typing import PyTree
 
@@ -32,9 +39,8 @@ def check(folder: Path, config: Config) -> None:
         raise WorkdirError(f"{folder}: cannot be made ({error.strerror}); name another workdir") from error
     for place in (folder, folder / "checkpoints"):
         atomic.clear_leftovers(place)
-    file = folder / "config.json"
-    if file.exists():
-        old = from_json(file.read_text(), str(file))
+    if (folder / "config.json").exists():
+        old = load_config(folder)
         # Without a cool-down the number of steps bends nothing that came before: a run may be made longer.
         cools = old.training.cooldown_steps or config.training.cooldown_steps
         free = FREE if cools else FREE | {"training.steps"}
@@ -43,6 +49,40 @@ def check(folder: Path, config: Config) -> None:
             raise WorkdirError(
                 f"{folder}: holds a run of another config ({'; '.join(differing)}); use a new workdir or that config"
             )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second training out of a workdir. Raises WorkdirError if one is running there."""
+    with _refused(folder), _opened(folder) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WorkdirError(
+                f"{folder}: another training is running there; wait for it, or name another workdir"
+            ) from None
+        yield
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """The folder itself as a file: a lock on it leaves nothing behind."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def check_vocabularies(folder: Path, vocabularies: Vocabularies) -> None:
+    """Raises WorkdirError if the workdir has another vocabulary: a model is nothing without its own."""
+    if not any((folder / name).exists() for name in vocabularies.files()):
+        return
+    if [v.fingerprint for v in Vocabularies.load(folder)] != [v.fingerprint for v in vocabularies]:
+        raise WorkdirError(
+            f"{folder}: its model was trained with another vocabulary than the store now has; "
+            "bring the old store back, or use a new workdir"
+        )
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -60,9 +100,27 @@ def note_start(folder: Path, step: int, init_from: str | None) -> None:
 def load_config(folder: Path) -> Config:
     """The config of a workdir. Raises WorkdirError when there is none."""
     file = folder / "config.json"
-    if not file.is_file():
-        raise WorkdirError(f"{folder}: no config.json, so not a workdir; name a folder that `natjax train` made")
-    return from_json(file.read_text(), str(file))
+    with _refused(folder):
+        if not file.is_file():
+            raise WorkdirError(f"{folder}: no config.json, so not a workdir; name a folder that `natjax train` made")
+        return from_json(_text(file), str(file))
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    """Turns what the system refuses within a workdir into one line."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        raise WorkdirError(f"{place}: cannot be used ({error.strerror}); mend it or name another workdir") from error
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WorkdirError(f"{file}: damaged (not UTF-8 at byte {error.start}); restore it") from None
 
 
 def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabularies, PyTree]:
@@ -78,12 +136,31 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabu
     """
     config = load_config(folder)
     vocabularies = Vocabularies.load(folder)
+    like = {"params": _parameters(config, vocabularies)}
+    damaged: list[CheckpointError] = []
     for place in best_weights(folder):
         try:
-            return config, vocabularies, checkpoint.load_params(place)
+            params = checkpoint.load(place, like)["params"]
         except CheckpointError as error:
-            say(f"{error}; using the next best weights")
-    raise CheckpointError(f"{folder}: every checkpoint is damaged; train again in a new workdir")
+            damaged.append(error)
+            continue
+        for error in damaged:
+            say(f"{error}; using the next best weights, {place.name}")
+        return config, vocabularies, params
+    raise CheckpointError(f"{folder}: no usable weights (the best: {damaged[0]}); train again in a new workdir")
+
+
+def _parameters(config: Config, vocabularies: Vocabularies) -> PyTree:
+    """Shapes and dtypes of a config's parameters."""
+    needs_length = objectives.build(config).needs_length
+    model = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=needs_length)
+    return jax.eval_shape(lambda: nat.init(model, 0))
+
+
+def drop_averages(folder: Path) -> None:
+    """Removes the averages of a run that goes on: they are no longer those of its last and best checkpoints."""
+    for name in AVERAGES:
+        shutil.rmtree(folder / "checkpoints" / name, ignore_errors=True)
 
 
 def best_weights(folder: Path) -> list[Path]:
@@ -116,7 +193,8 @@ class Metrics:
             last_step: the step from which training goes on.
         """
         self.file = file
-        lines = file.read_text().splitlines() if file.exists() else []
+        with _refused(file.parent):
+            lines = _text(file).splitlines() if file.exists() else []
         kept = [r for r in map(_record, lines) if r and r["step"] <= last_step]
         self.seconds = max((r["seconds"] for r in kept), default=0.0)
         if len(kept) != len(lines):
@@ -129,20 +207,29 @@ class Metrics:
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
+        record = json.loads(line)
     except ValueError:  # the line that was being written when the run was killed
         return None
+    return record if isinstance(record, dict) and {"step", "seconds"} <= record.keys() else None
 
 
 def average(
-    folder: Path, config: Config, name: str, score: Callable[[PyTree], dict[str, float]], say: Callable[[str], None]
+    folder: Path,
+    config: Config,
+    name: str,
+    like: PyTree,
+    score: Callable[[PyTree], dict[str, float]],
+    say: Callable[[str], None],
 ) -> dict[str, float]:
     """Averages the checkpoints that a name stands for, scores the result on the validation set, and keeps it.
+
+    An average of these checkpoints that is there already is taken as it is.
 
     Args:
         folder: the workdir.
         config: the run's config.
         name: one of AVERAGES.
+        like: parameters.
         score: validation scores of parameters; must hold "bleu".
         say: told of checkpoints that could not be read.
     """
@@ -152,10 +239,16 @@ def average(
         chosen = checkpoint.best(checkpoints, candidates, training.keep_best)
     else:
         chosen = candidates[-training.keep_last :]
-    trees = []
+    if (checkpoints / name / checkpoint.CHECKSUMS).is_file():
+        with suppress(CheckpointError):
+            checkpoint.verify(checkpoints / name)
+            info = checkpoint.read_info(checkpoints / name)
+            if info["steps"] == chosen:
+                return info
+    trees, like = [], {"params": like}
     for step in chosen:
         try:
-            trees.append(checkpoint.load_params(checkpoint.at(checkpoints, step)))
+            trees.append(checkpoint.load(checkpoint.at(checkpoints, step), like)["params"])
         except CheckpointError as error:
             say(f"{error}; left out of {name}")
     if not trees:

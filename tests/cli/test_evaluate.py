@@ -2,6 +2,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 import types
 from typing import ClassVar
 
@@ -48,15 +49,27 @@ def translator(monkeypatch):
     """Stands in for a trained model: what it was loaded with, and translations from a table."""
 
     class Translator:
+        """A line in capitals is over-long; what is not warm takes a second to compile."""
+
         loaded: ClassVar = []
+        warm: ClassVar = ()
 
         @classmethod
         def load(cls, path, *, decode, say):
             cls.loaded.append((path, decode))
             return cls()
 
-        def translate(self, lines):
-            return [dict(zip("abc", HYPOTHESES))[line] for line in lines]
+        def warm_up(self, lines):
+            self.warm = tuple(lines)
+            time.sleep(0.5)
+
+        def translate(self, lines, *, on_cut):
+            if tuple(lines) != self.warm:
+                time.sleep(1)
+            for place, line in enumerate(lines):
+                if line.isupper():
+                    on_cut(place, 2)
+            return [dict(zip("abc", HYPOTHESES))[line.lower()] for line in lines]
 
     module = types.ModuleType("natjax.translator")
     module.Translator = Translator
@@ -116,11 +129,20 @@ def test_a_model_translates_the_source(translator, files, tmp_path, capsys):
     report = run_json([*arguments, "--output", str(output), "--decode", "beam"], capsys)
     assert translator.loaded == [("runs/a", "beam")]
     assert report["bleu"] == score(HYPOTHESES, [[line] for line in REFERENCES]).bleu
-    assert 0 <= report["seconds"] < 5
+    assert 0 <= report["seconds"] < 0.4  # neither warming up nor compiling
     assert output.read_text(encoding="utf-8") == "".join(line + "\n" for line in HYPOTHESES)
     run(arguments)
     assert "seconds" in capsys.readouterr().out
     assert translator.loaded[-1] == ("runs/a", "greedy")
+
+
+def test_cut_source_lines_are_told_on_stderr(translator, files, capsys):
+    source = files("src", "aBC")
+    arguments = ["--model", "runs/a", "--source", source, "--reference", files("ref", REFERENCES)]
+    assert run([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [f"natjax: {source}:{n}: too long, cut into 2 segments" for n in (2, 3)]
+    assert json.loads(out)["sentences"] == 3
 
 
 def test_a_plugin_adds_its_scores(inputs, files, capsys):
@@ -206,4 +228,6 @@ def test_the_verb_is_cheap_to_import():
 
 def test_the_verb_describes_itself():
     assert "\n" not in evaluate.SUMMARY
-    assert all(line.startswith("  natjax evaluate ") for line in evaluate.EPILOG.strip().splitlines()[1:])
+    examples, explained = evaluate.EPILOG.strip().split("\n\n")
+    assert all(line.startswith("  natjax evaluate ") for line in examples.splitlines()[1:])
+    assert '"seconds"' in explained

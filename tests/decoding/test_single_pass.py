@@ -1,5 +1,8 @@
 """The compiled single pass: against its parts by hand, and the same whatever stands beside a row."""
 
+import re
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natjax.decoding.shapes import LADDER, Shape, batches, rung
-from natjax.decoding.single_pass import make_decode
+from natjax.decoding.shapes import CPU_ROWS, Shape, batches, rung
+from natjax.decoding.single_pass import AHEAD, Decoded, make_decode, passes, prepare
 
 
 def _decoder(loss="ctc", candidates=1, **fields):
@@ -92,19 +95,148 @@ def test_length_candidates_return_the_best_mean():
     assert out.lengths.tolist() == [min(choices[row, best[row]], 14) for row in range(4)]
 
 
-@given(st.lists(st.integers(1, 100), max_size=700), st.integers(1, 3000))
-def test_batches_hold_every_sentence_once_in_shapes_that_fit(lengths, batch_frames):
-    found = batches(lengths, 100, batch_frames, lambda S: 2 * S)
+@pytest.mark.parametrize(
+    ("loss", "dtype", "fields"),
+    [
+        ("ctc", "float32", {}),
+        ("ctc", "bfloat16", {}),
+        ("ctc", "bfloat16", {"upsampling": "linear", "norm": "post", "activation": "relu"}),
+        ("ctc", "bfloat16", {"positions": "learned", "share_embeddings": False}),
+        ("ce", "bfloat16", {}),
+    ],
+)
+def test_prepared_parameters_change_no_bit(loss, dtype, fields):
+    decode, _, _, params = _decoder(loss, dtype=dtype, **fields)
+    batch = tiny.batch()
+    prepared = prepare(params, dtype)
+    given, after = (decode(p, batch.source, batch.source_lengths) for p in (params, prepared))
+    assert any(int(n) > 1 for n in given.lengths)
+    jax.tree.map(np.testing.assert_array_equal, after, given)
+    again = prepare(prepared, dtype)
+    assert jax.tree.structure(again) == jax.tree.structure(prepared)
+    jax.tree.map(np.testing.assert_array_equal, again, prepared)
+
+
+def test_only_operands_of_products_and_tables_are_cast():
+    _, _, _, params = _decoder("ce", dtype="bfloat16", positions="learned", share_embeddings=False)
+    half = {
+        re.sub(r"\[\d\]", "", jax.tree_util.keystr(path, simple=False)).replace("']['", ".").strip("[]'")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(prepare(params, "bfloat16"))
+        if leaf.dtype == jnp.bfloat16
+    }
+    block = {
+        "self_attention.qkv.kernel",
+        "self_attention.out.kernel",
+        "feed_forward.up_kernel",
+        "feed_forward.down_kernel",
+    }
+    cross = {"cross_attention.q.kernel", "cross_attention.kv.kernel", "cross_attention.out.kernel"}
+    assert half == {
+        "source_embedding.table", "output_embedding.table", "encoder_positions.table", "decoder_positions.table",
+        *(f"encoder.layers.{name}" for name in block), *(f"decoder.layers.{name}" for name in block | cross),
+    }  # fmt: skip
+
+
+def _moved(text, shapes):
+    """Instructions that make a matrix of a kernel's shape, by conversion to bfloat16 or as a copy."""
+    found = re.findall(r"= (\w+)\[([\d,]*)\]\S* (convert|copy|slice|dynamic-slice|concatenate)\(", text)
+    sizes = [(dtype, tuple(int(n) for n in size.split(",") if n not in ("", "1")), name) for dtype, size, name in found]
+    return [(d, size, name) for d, size, name in sizes if size in shapes and (name != "convert" or d == "bf16")]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere the layers are a loop")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_compiled_pass_converts_and_copies_no_kernel(dtype):
+    # Sizes that no array of the batch has: 5 rows, 7 pieces, 14 frames.
+    config, network, objective, params = tiny.build(dtype=dtype, width=48, feed_forward=176, heads=2)
+    decode = make_decode(network, objective)
+    batch = tiny.batch(rows=5, S=7)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    shapes = {leaf.shape[-2:] for path, leaf in leaves if "kernel" in path[-1].key or path[-1].key == "table"}
+    assert {(48, 144), (48, 96), (48, 48), (48, 176), (176, 48), (tiny.SIZE, 48)} == shapes
+
+    def text(p):
+        return decode.lower(p, batch.source, batch.source_lengths).compile().as_text()
+
+    assert len(_moved(text(params), shapes)) >= 8  # so the instructions are found where there are some
+    assert _moved(text(prepare(params, dtype)), shapes) == []
+
+
+class Recorded:
+    """Stands in for a compiled pass: each sentence's length as its only token; counts the batches that began."""
+
+    def __init__(self, seconds=0.0):
+        self.began, self.seconds = 0, seconds
+
+    def __call__(self, params, source, lengths, golden=None):
+        self.began += 1
+        time.sleep(self.seconds)
+        return Decoded(lengths[:, None], jnp.ones_like(lengths), source, lengths, golden)
+
+
+def test_batches_are_under_way_before_the_first_is_fetched_but_only_a_few():
+    sources = [[5] * (1 + i % 7) for i in range(23)]
+    plan = [(Shape(2, 16), [i, i + 1]) for i in range(0, 22, 2)] + [(Shape(2, 16), [22])]
+    decode, seen, under_way = Recorded(), {}, []
+    for done in passes(decode, None, plan, sources, golden=list(range(100, 123)), keep=lambda d: (d.tokens, d.scores)):
+        under_way.append(decode.began - len(under_way))
+        tokens, scores = done.results
+        assert isinstance(tokens, np.ndarray)
+        seen |= {index: (int(tokens[row, 0]), int(scores[row])) for row, index in enumerate(done.indices)}
+    assert under_way == [AHEAD] * (12 - AHEAD + 1) + list(range(AHEAD - 1, 0, -1))
+    assert list(seen) == list(range(23))  # the order of the plan
+    assert seen == {i: (1 + i % 7, 100 + i) for i in range(23)}
+
+
+def test_seconds_of_batches_do_not_overlap():
+    plan = [(Shape(1, 16), [i]) for i in range(6)]
+    start = time.perf_counter()
+    seconds = [done.seconds for done in passes(Recorded(0.02), None, plan, [[5]] * 6, golden=[1] * 6)]
+    assert 6 * 0.02 <= sum(seconds) <= time.perf_counter() - start
+
+
+def _sentence_lengths(count):
+    """As of image captions: mostly 8 to 30 pieces, some longer."""
+    return np.clip(np.random.default_rng(0).normal(17, 8, count).round(), 4, 46).astype(int).tolist()
+
+
+@pytest.mark.parametrize("most_rows", [CPU_ROWS, None])
+@given(lengths=st.lists(st.integers(1, 100), max_size=700), batch_frames=st.integers(1, 3000))
+def test_batches_hold_every_sentence_once_in_shapes_that_fit(most_rows, lengths, batch_frames):
+    found = batches(lengths, 100, batch_frames, lambda S: 2 * S, most_rows)
     assert sorted(i for _, indices in found for i in indices) == list(range(len(lengths)))
     for shape, indices in found:
-        assert 1 <= len(indices) <= shape.rows
+        assert 1 <= len(indices) <= shape.rows <= (most_rows or batch_frames)
         assert shape.rows == 1 or shape.rows * 2 * shape.S <= batch_frames
-        assert all(lengths[i] <= shape.S for i in indices)
-    assert len({shape for shape, _ in found}) <= 4 * len(LADDER)
+        assert all(shape.S == rung(lengths[i], 100) >= lengths[i] for i in indices)
+    if most_rows:
+        assert sum(shape.rows for shape, _ in found) < 2 * max(len(lengths), 1)
 
 
-def test_a_single_sentence_gets_a_single_row():
-    assert batches([10], 256, 16_384, lambda S: 2 * S) == [(Shape(1, 16), [0])]
+def test_one_call_needs_one_program_a_rung():
+    lengths = _sentence_lengths(1000)
+    rungs = {rung(n, 128) for n in lengths}
+    assert rungs == {16, 32, 48}
+    for most_rows in (CPU_ROWS, None):
+        assert len({shape for shape, _ in batches(lengths, 128, 16_384, lambda S: 2 * S, most_rows)}) == 3
+
+
+@pytest.mark.parametrize("most_rows", [CPU_ROWS, None])
+def test_all_calls_together_need_two_programs_a_rung(most_rows):
+    lengths = _sentence_lengths(1000)
+    counts = [*range(1, 40), 100, 333, 700, 1000]
+    calls = [batches(lengths[:n], 128, 16_384, lambda S: 2 * S, most_rows) for n in counts]
+    rows = {}
+    for shape in {shape for call in calls for shape, _ in call}:
+        rows.setdefault(shape.S, set()).add(shape.rows)
+    full = {S: min(8192 // S, most_rows or 8192) for S in (16, 32, 48)}
+    assert rows == {S: {1, full[S]} for S in (16, 32, 48)}
+
+
+def test_few_sentences_get_single_rows():
+    for count in (1, 7):
+        assert batches([10] * count, 256, 16_384, lambda S: 2 * S) == [(Shape(1, 16), [i]) for i in range(count)]
+    assert batches([10] * 8, 256, 16_384, lambda S: 2 * S, 12) == [(Shape(12, 16), list(range(8)))]
     assert [rung(length, 100) for length in (1, 16, 17, 96, 97, 100)] == [16, 16, 32, 96, 100, 100]
 
 

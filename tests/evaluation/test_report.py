@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -73,20 +75,67 @@ def test_versions_are_the_installed_ones():
     assert {"python", "jaxlib", "flax", "optax", "sentencepiece", "sacrebleu"} < set(versions)
 
 
-def test_commit_tells_clean_from_dirty_from_none(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A folder in which natjax seems to lie."""
+    folder = tmp_path / "checkout" / "natjax"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("one")
+    monkeypatch.setattr(report, "_SOURCE", folder)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return folder
+
+
+def repository(folder, *files):
+    """Makes a repository with one commit, which holds these files, and returns its HEAD."""
+    git(folder, "init", "-q")
+    for file in files:
+        git(folder, "add", str(file))
+    git(folder, "commit", "-q", "--allow-empty", "-m", "one")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_commit_tells_clean_from_dirty_from_none(source):
     assert report.commit() == "unknown"
-    git(tmp_path, "init", "-q")
+    git(source.parent, "init", "-q")
     assert report.commit() == "unknown"
-    (tmp_path / "file").write_text("one")
-    git(tmp_path, "add", "file")
-    git(tmp_path, "commit", "-q", "-m", "one")
-    head = git(tmp_path, "rev-parse", "HEAD")
-    (tmp_path / "result.json").write_text("{}")  # a result that is being written makes nothing dirty
+    head = repository(source.parent, "natjax")
+    (source.parent / "result.json").write_text("{}")  # a result that is being written makes nothing dirty
     assert report.commit() == head
-    (tmp_path / "file").write_text("two")
+    (source / "__init__.py").write_text("two")
     assert report.commit() == f"{head}-dirty"
+
+
+def test_the_repository_of_the_working_folder_is_not_asked(source, tmp_path, monkeypatch):
+    other = tmp_path / "experiments"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    foreign = repository(other, "__init__.py")
+    monkeypatch.chdir(other)
+    assert report.commit() == "unknown"
+    own = repository(source.parent, "natjax")
+    assert report.commit() == own != foreign
+    # As in a hook of that repository:
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert report.commit() == own
+
+
+def test_a_repository_that_natjax_is_no_part_of_is_not_named(source):
+    (source.parent / "notes").write_text("natjax is installed beside them")
+    repository(source.parent, "notes")
+    assert report.commit() == "unknown"
+
+
+def test_the_source_is_where_natjax_was_imported_from(tmp_path):
+    copy = tmp_path / "checkout"
+    shutil.copytree(Path(natjax.__file__).parent, copy / "natjax", ignore=shutil.ignore_patterns("__pycache__"))
+    head = repository(copy, "natjax")
+    program = "from natjax.evaluation import report; print(report.commit())"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == head
 
 
 def test_commit_without_git_is_unknown(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The model: company invariance, dtypes, presets, and what reaches what."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import tiny
 
+from natjax import objectives
 from natjax.config import ModelConfig
+from natjax.decoding.single_pass import make_decode
 from natjax.models import nat
+from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
 
 SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}),
@@ -41,6 +45,65 @@ def test_a_row_does_not_see_its_company(loss, fields):
     mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[:2], b[2:]]), batch, other)
     # The same compiled shape: bitwise, whatever the other rows hold.
     np.testing.assert_array_equal(losses(batch)[:2], losses(mixed)[:2])
+
+
+def _of_use(loss, dtype):
+    """(model, objective, parameters) of 2 + 2 layers of width 192, the parameters as training leaves them: no bias is
+    zero and no scale one."""
+    sizes = dict(width=192, feed_forward=768, heads=4, encoder_layers=2, decoder_layers=2)
+    config = tiny.config(dtype=dtype, **sizes)
+    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
+    objective = objectives.build(config)
+    network = nat.build(config, 500, 500, needs_length=objective.needs_length)
+    generator = np.random.default_rng(0)
+
+    def value(path, leaf):
+        around = 1.0 if "scale" in str(path[-1]) else 0.0
+        return jnp.asarray(around + 0.08 * generator.normal(size=leaf.shape), jnp.float32)
+
+    return network, objective, jax.tree_util.tree_map_with_path(value, jax.eval_shape(lambda: nat.init(network, 0)))
+
+
+def _two_companies():
+    """Two batches of one shape, and which of their rows are the same in both."""
+    batch, other = (tiny.batch(16, 24, 8, seed=seed) for seed in (0, 1))
+    same = jnp.arange(16) % 3 == 0
+    mixed = jax.tree.map(lambda a, b: jnp.where(same.reshape(-1, *(1,) * (a.ndim - 1)), a, b), batch, other)
+    return batch, mixed, np.asarray(same)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["ctc", "ce"])
+def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
+    network, objective, params = _of_use(loss, dtype)
+
+    @jax.jit
+    def losses(params, batch):
+        def apply(method, *args):
+            return network.apply({"params": params}, *args, method=method)
+
+        memory = apply("encode", batch.source, batch.source_lengths)
+        frame_lengths = objective.frames(batch.source_lengths, batch.target_lengths)
+        frames = apply("upsample", memory, batch.source_lengths, objective.max_frames(24, 8))
+        hidden = apply("decode", frames, frame_lengths, memory, batch.source_lengths)
+        return objective.loss(apply("project", hidden), frame_lengths, Targets(batch.target, batch.target_lengths))
+
+    batch, mixed, same = _two_companies()
+    one, two = (np.asarray(losses(params, b)) for b in (batch, mixed))
+    np.testing.assert_array_equal(one[same], two[same])
+    assert (one > 0).all()
+    assert (one[~same] != two[~same]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_translation_by_a_model_of_use_does_not_see_its_company(dtype):
+    network, objective, params = _of_use("ctc", dtype)
+    decode = make_decode(network, objective)
+    batch, mixed, same = _two_companies()
+    one, two = (decode(params, b.source, b.source_lengths) for b in (batch, mixed))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[same], b[same]), one, two)
+    assert (np.asarray(one.scores) != np.asarray(two.scores))[~same].all()
+    assert float(one.lengths.astype(jnp.float32).mean()) > 3  # these are sentences, not blanks
 
 
 @pytest.mark.parametrize(("loss", "fields"), SEAMS)
@@ -150,3 +213,21 @@ def test_every_projection_of_a_bfloat16_model_takes_the_fast_path_of_the_cpu():
     assert len(operands) >= 4 + 2 * 7  # four in the encoder's layer, seven in each of the decoder's two
     assert set(operands) == {("bf16", "bf16")}
     assert text.count("ynn_fusion") >= len(operands)
+
+
+@pytest.mark.skipif(not _fast_bfloat16_cpu(), reason="this CPU has no bfloat16 instructions")
+@pytest.mark.parametrize("rows", [16, 128])  # one block of frames, and two
+def test_the_output_projection_of_the_decoder_takes_the_fast_path_of_the_cpu(rows):
+    config, _, objective, _ = tiny.build(dtype="bfloat16", width=64, feed_forward=128)
+    V = 1000  # no other size of this model
+    network = nat.build(config, V, V, needs_length=False)
+    params = jax.eval_shape(lambda: nat.init(network, 0))
+    source, lengths = jax.ShapeDtypeStruct((rows, 16), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.int32)
+    text = make_decode(network, objective).lower(params, source, lengths).compile().as_text()
+    products = [line for line in text.splitlines() if re.search(rf"= \w+\[[\d,]*\b{V}\][^ ]* dot\(", line)]
+    assert len(products) == 1
+    # One computation with two bfloat16 matrices and a float32 result, which the CPU's library runs.
+    matrices = re.findall(rf"%([\w.]+) \(\S+ (\w+)\[\d+,64\], \S+ (\w+)\[[\d,]+\]\) -> (\w+)\[\d+,{V}\]", text)
+    ((computation, *dtypes),) = matrices
+    assert dtypes == ["bf16", "bf16", "f32"]
+    assert re.search(rf"= f32\[\d+,{V}\].* fusion\(.*calls=%{re.escape(computation)},.*__ynn_fusion", text)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,35 +21,9 @@ from natjax.training import checkpoint, workdir
 from natjax.training.loop import Watch, train
 
 
-def changed(config, **training):
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
-
-
-def small():
-    """One layer each and one batch shape: these tests are about the loop, and compile little."""
-    config = tiny.config(decoder_layers=1)
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=1))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    """One store for all runs of this file."""
-    from natjax.data.prepare import prepare
-
-    folder = tmp_path_factory.mktemp("data") / "store"
-    prepare(small(), folder, lambda line: None)
-    return folder
-
-
-@pytest.fixture
-def config(store):
-    made = small()
-    return dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
-
-
 def final_state(folder: Path, step: int):
     return {
-        name: checkpoint.load_params(folder / "checkpoints" / name) for name in (f"{step:08d}", *workdir.AVERAGES)
+        name: tiny.read_params(folder / "checkpoints" / name) for name in (f"{step:08d}", *workdir.AVERAGES)
     }  # fmt: skip
 
 
@@ -56,15 +31,6 @@ def records(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     times = ("seconds", "source_tokens_per_second", "steps_per_second", "data_wait_seconds")
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(store, tmp_path_factory):
-    made = small()
-    config = dataclasses.replace(made, data=dataclasses.replace(made.data, store=str(store)))
-    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
-    scores = train(config, folder)
-    return folder, scores
 
 
 def test_a_run_leaves_everything_that_translating_needs(undisturbed):
@@ -135,23 +101,30 @@ def test_a_damaged_checkpoint_is_passed_over(config, undisturbed, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, final_state(folder, 6), final_state(undisturbed[0], 6))
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_rows_and_checkpoint(config, tmp_path):
-    hot = changed(config, learning_rate=1e30, steps=20, clip_norm=1e30)
+def test_a_loss_that_is_not_finite_stops_with_step_rows_and_checkpoint(config, tmp_path, monkeypatch):
+    from natjax.training.step import to_device
+
+    spoilt = []
+
+    def feed(batch):
+        return to_device(batch._replace(weights=np.full_like(batch.weights, np.nan)) if spoilt else batch)
+
+    monkeypatch.setattr("natjax.training.loop.to_device", feed)
     with pytest.raises(DivergedError) as caught:
-        train(hot, tmp_path / "run")
+        train(config, tmp_path / "run", watch=Watch(progress=lambda step, *_: step == 4 and spoilt.append(step)))
     message = str(caught.value)
-    assert "at step" in message
-    assert "rows [" in message
-    assert "last good checkpoint" in message
+    assert re.search(r"loss nan .* at step 5, batch of \d+ rows \(\d+, ", message)
+    assert "last good checkpoint: 3;" in message
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [3]
     assert "\n" not in message
 
 
 def test_other_weights_to_start_from(config, undisturbed, tmp_path):
     folder = tmp_path / "run"
-    start = checkpoint.load_params(workdir.best_weights(undisturbed[0])[0])
-    still = changed(config, learning_rate=1e-30, steps=3)
+    start = tiny.read_params(workdir.best_weights(undisturbed[0])[0])
+    still = tiny.changed(config, learning_rate=1e-30, steps=3)
     train(still, folder, init_from=undisturbed[0])
-    end = checkpoint.load_params(checkpoint.at(folder / "checkpoints", 3))
+    end = tiny.read_params(checkpoint.at(folder / "checkpoints", 3))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), end, start)
 
 
@@ -175,7 +148,7 @@ def test_learns_to_copy(tmp_path):
         data=dataclasses.replace(config.data, embedded="none", root=str(tmp_path), buckets=1),
         vocab=dataclasses.replace(config.vocab, size=40),
     )
-    config = changed(config, steps=400, batch_frames=1024, learning_rate=1e-2, warmup_steps=30, eval_every=100,
+    config = tiny.changed(config, steps=400, batch_frames=1024, learning_rate=1e-2, warmup_steps=30, eval_every=100,
                      save_every=100, eval_sentences=40, log_every=50)  # fmt: skip
     scores = train(config, tmp_path / "run")
     assert scores["bleu"] > 90
@@ -183,7 +156,7 @@ def test_learns_to_copy(tmp_path):
 
 @pytest.mark.parametrize("vocabulary", ["joint", "separate"])
 def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabulary):
-    config = small()
+    config = tiny.small()
     config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce"))
     if vocabulary == "separate":
         config = dataclasses.replace(
@@ -191,7 +164,7 @@ def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabular
             vocab=dataclasses.replace(config.vocab, joint=False, size=200),
             model=dataclasses.replace(config.model, share_embeddings=False),
         )
-    scores = train(changed(config, steps=3), tmp_path / "run")
+    scores = train(tiny.changed(config, steps=3), tmp_path / "run")
     assert scores["infeasible"] == 0
     from natjax.translator import Translator
 
@@ -224,7 +197,7 @@ def test_killed_at_random_moments_it_ends_where_the_undisturbed_run_does(config,
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_to_the_program_saves_and_says_so(config, tmp_path, number, code):
-    longer = changed(config, steps=2000, eval_every=2000, save_every=2000)
+    longer = tiny.changed(config, steps=2000, eval_every=2000, save_every=2000)
     command = _command(longer, tmp_path / "run", tmp_path / "config.py")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
