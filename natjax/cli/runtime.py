@@ -97,6 +97,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc
         return False
-    most = 2**31 - 1
-    options = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: most, _TOP_PAD: 64 << 20}
+    never = -1  # to trim; the largest int would trim what is above 2 GiB, which a large batch's temporaries are
+    options = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: never, _TOP_PAD: 64 << 20}
     return all(mallopt(option, value) for option, value in options.items())

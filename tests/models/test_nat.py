@@ -86,7 +86,8 @@ def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
         frame_lengths = objective.frames(batch.source_lengths, batch.target_lengths)
         frames = apply("upsample", memory, batch.source_lengths, objective.max_frames(24, 8))
         hidden = apply("decode", frames, frame_lengths, memory, batch.source_lengths)
-        return objective.loss(apply("project", hidden), frame_lengths, Targets(batch.target, batch.target_lengths))
+        targets = Targets(batch.target, batch.target_lengths)
+        return objective.loss(apply("project", hidden), frame_lengths, targets, batch.weights)[1]
 
     batch, mixed, same = _two_companies()
     one, two = (np.asarray(losses(params, b)) for b in (batch, mixed))
