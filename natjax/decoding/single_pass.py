@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax.ctc import linear_top_k
 from natjax.decoding.shapes import Shape
-from natjax.layers.head import greedy
 from natjax.layers.length import predict_lengths
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
@@ -83,11 +83,12 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1) -> Dec
         frame_lengths_B = objective.frames(source_lengths, lengths)
         frames_BTD = apply("upsample", memory, source_lengths, T)
         hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory, source_lengths)
-        frames_BT, log_probs_BT = greedy(apply("project", hidden_BTD))
+        head = apply("project", hidden_BTD)
+        best = linear_top_k(head.hidden, head.kernel, 1, bias=head.bias)
         real_BT = jnp.arange(T)[None, :] < frame_lengths_B[:, None]
-        frames_BT = jnp.where(real_BT, frames_BT, 0)
+        frames_BT = jnp.where(real_BT, best.ids[..., 0], 0)
         tokens_BT, lengths_B = objective.collapse(frames_BT, frame_lengths_B)
-        scores_B = jnp.where(real_BT, log_probs_BT, 0.0).sum(axis=1)
+        scores_B = jnp.where(real_BT, best.logits[..., 0] - best.lse, 0.0).sum(axis=1)
         return Decoded(tokens_BT, lengths_B, frames_BT, frame_lengths_B, scores_B)
 
     return jax.jit(decode)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natjax.frames import frame_count
-from natjax.layers.head import BLOCK_ROWS, greedy, grouped_argmax, logits
+from natjax.layers.head import logits
 from natjax.layers.length import LengthClassifier, length_loss, predict_lengths
 from natjax.layers.position import Positions, sinusoids
 from natjax.layers.upsample import (
@@ -119,26 +119,6 @@ def test_a_learned_table_refuses_longer_input():
     params = module.init(jax.random.key(0), jnp.zeros((1, 4, 8)))
     with pytest.raises(ValueError, match="5 positions"):
         module.apply(params, jnp.zeros((1, 5, 8)))
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(3, 5), (4, 128), (2, 129), (5, 1000)])
-def test_grouped_argmax_is_argmax_with_the_lowest_index_among_equals(rows, columns):
-    scores = np.random.default_rng(columns).integers(0, 4, size=(rows, columns)).astype(np.float32)
-    np.testing.assert_array_equal(grouped_argmax(jnp.asarray(scores)), scores.argmax(axis=1))
-    scores[0] = -np.inf
-    np.testing.assert_array_equal(grouped_argmax(jnp.asarray(scores)), scores.argmax(axis=1))
-
-
-@pytest.mark.parametrize("T", [3, BLOCK_ROWS // 2 + 1])
-def test_greedy_in_blocks_equals_the_whole(T):
-    generator = np.random.default_rng(0)
-    hidden = generator.normal(size=(3, T, 8)).astype(np.float32)
-    kernel, bias = generator.normal(size=(8, 37)).astype(np.float32), generator.normal(size=37).astype(np.float32)
-    ids, log_probs = greedy(Head(jnp.asarray(hidden), jnp.asarray(kernel), jnp.asarray(bias)))
-    scores = hidden.astype(np.float64) @ kernel + bias
-    np.testing.assert_array_equal(ids, scores.argmax(-1))
-    expected = scores.max(-1) - np.log(np.exp(scores).sum(-1))
-    np.testing.assert_allclose(log_probs, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_logits_without_bias():
