@@ -30,7 +30,8 @@ def main() -> None:
         shown = json.loads((clone / "runs/demo/demo.json").read_text())
     rows = {row["system"]: row for row in shown["systems"]}
     ctc, vanilla, golden = (rows[n] for n in ("CTC", "vanilla NAT, predicted length", "vanilla NAT, golden length"))
-    metrics = {"minutes": wall / 60, "bleu": ctc["bleu"], "exactly_valid": ctc["exactly_valid"],
+    metrics = {"minutes": wall / 60, "updates": shown["updates"],
+               "bleu": ctc["bleu"], "exactly_valid": ctc["exactly_valid"],
                "bleu_above_vanilla": ctc["bleu"] - vanilla["bleu"], "ms_a_sentence": ctc["milliseconds"],
                "vanilla_bleu": vanilla["bleu"], "vanilla_exactly_valid": vanilla["exactly_valid"],
                "vanilla_golden_bleu": golden["bleu"],

@@ -30,6 +30,7 @@ def main() -> None:
     from natjax.cli.runtime import set_up_jax
     from natjax.config import expand, load_config
     from natjax.data.corpus import read_parallel
+    from natjax.data.grammar import exactly_valid
     from natjax.data.validation import embedded_text
     from natjax.evaluation.metrics import score
     from natjax.evaluation.report import write_result
@@ -39,10 +40,10 @@ def main() -> None:
 
     set_up_jax()
     config, workdir = load_config(args.config), Path(args.workdir)
+    began, curve = time.perf_counter(), workdir / "metrics.jsonl"
+    before = _seconds(curve)
     with TrainingView(config.name) as watch:
         valid = train(config, workdir, watch=watch)
-    curve = workdir / "metrics.jsonl"
-    records = [json.loads(line) for line in curve.read_text().splitlines()]
     starts = workdir / "starts.jsonl"
     commits = sorted(
         {json.loads(line)["commit"] for line in starts.read_text().splitlines()} if starts.exists() else []
@@ -73,24 +74,31 @@ def main() -> None:
         **{f"valid_{k}": v for k, v in valid.items() if k != "weights"},
     }
     if config.data.embedded != "none":  # where all right translations are known
-        metrics["exactly_valid"] = 100 * sum(t in r for t, r in zip(translations, references)) / len(sources)
+        valid = [exactly_valid(config.data.embedded, s, t) for s, t in zip(sources, translations)]
+        metrics["exactly_valid"] = 100 * sum(valid) / len(valid)
     write_result(
         target,
         name=args.name,
         command=" ".join(["python", *sys.argv]),
         data=data,
         seed=config.training.seed,
-        wall_seconds=max(r["seconds"] for r in records) + seconds,
+        wall_seconds=before + time.perf_counter() - began,
         metrics=metrics,
         targets={"bleu": args.target_bleu},
         extra={
             "weights": valid["weights"],
             "train_command": f"natjax train {args.config} --workdir {args.workdir}",
-            "train_seconds": max(r["seconds"] for r in records),
+            "train_seconds": _seconds(curve),
             "train_commits": commits,
         },
     )
     print(f"{target}: BLEU {scores.bleu:.2f} (target {args.target_bleu})")
+
+
+def _seconds(curve: Path) -> float:
+    """What a run has taken so far, from its first start on, pauses left out."""
+    lines = curve.read_text().splitlines() if curve.exists() else []
+    return max((json.loads(line)["seconds"] for line in lines), default=0.0)
 
 
 if __name__ == "__main__":

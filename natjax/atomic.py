@@ -58,17 +58,25 @@ def append_text(path: str | Path, text: str, error: type[UserError] = WorkdirErr
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes what processes of this host left in a folder when they were killed, after saving what is worth it."""
-    for path in sorted(folder.glob(f".*.{platform.node()}.*.*")):
-        number, kind = path.name.split(".")[-2:]
-        if number.isdigit() and kind in ("tmp", "old") and not _alive(int(number)):
-            target = path.with_name(path.name.removesuffix(f".{platform.node()}.{number}.{kind}").removeprefix("."))
-            if kind == "old" and not target.exists():  # killed between the two renames: the only good copy
-                path.rename(target)
-            elif path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    """Removes what processes of this host left in a folder when they were killed, after saving what is worth it.
+
+    What another user left, or another process removes at the same time, stays as it is.
+    """
+    with suppress(OSError):
+        for path in sorted(folder.glob(f".*.{platform.node()}.*.*")):
+            number, kind = path.name.split(".")[-2:]
+            if number.isdigit() and kind in ("tmp", "old") and not _alive(int(number)):
+                with suppress(OSError):
+                    _clear(path, path.name.removesuffix(f".{platform.node()}.{number}.{kind}").removeprefix("."), kind)
+
+
+def _clear(path: Path, name: str, kind: str) -> None:
+    if kind == "old" and not path.with_name(name).exists():  # killed between the two renames: the only good copy
+        path.rename(path.with_name(name))
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -88,7 +96,7 @@ def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, repla
     Missing parents are made. Everything inside is synced to disk before the rename.
 
     Args:
-        path: the folder to make; it must not exist, or be empty.
+        path: the folder to make; it must not exist, or be an empty folder.
         error: the kind of error to raise.
         replace: a folder that exists is replaced, with all it holds. It goes only once the new one is complete.
 
@@ -100,6 +108,8 @@ def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, repla
     with _refusals(path, error):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             shutil.rmtree(temporary, ignore_errors=True)  # of a killed run: containers give out the same id again
             temporary.mkdir()
             yield temporary

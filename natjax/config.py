@@ -167,7 +167,8 @@ class TrainingConfig:
     eval_sentences: int = 1000
     """Validation sentences that are translated for BLEU."""
     save_every: int = 1000
-    """Updates between checkpoints."""
+    """Updates between the checkpoints that are kept and averaged. Each validation writes one too, which the next
+    checkpoint removes."""
     keep_last: int = 5
     """Latest checkpoints kept, and averaged at the end (paper: last 5)."""
     keep_best: int = 5
@@ -179,7 +180,7 @@ class DecodingConfig:
     """Single-pass decoding."""
 
     batch_frames: int = 16_384
-    """Decoder frames of the largest compiled batch."""
+    """Decoder frames of the largest compiled batch; on CPU no batch has more than 8 rows."""
     max_source_length: int = 256
     """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
     length_candidates: int = 1

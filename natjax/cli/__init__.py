@@ -48,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader has gone, as in `natjax translate | head`
         return 141
+    except OSError as error:  # the last net: a path that the system refuses is the user's to mend, wherever it came up
+        if error.filename is None:
+            raise
+        print(f"natjax: {error.filename}: {error.strerror}; mend it or name another path", file=sys.stderr)
+        return 2
 
 
 def _run(argv: list[str]) -> int:

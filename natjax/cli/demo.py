@@ -37,10 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class _Row(NamedTuple):
     system: str
     bleu: float
-    exact: float
+    valid: list[bool]
     repetition: float
     milliseconds: float
     translations: list[str]
+
+    @property
+    def exact(self) -> float:
+        """Percentage of translations that are exactly valid."""
+        return 100 * sum(self.valid) / len(self.valid)
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     for i in range(5):
         console.print(f"\nsource   {test.sources[i]}", markup=False)
         for row in (rows[0], rows[-1]):
-            mark = "valid" if row.translations[i] in test.references[i] else "not valid"
+            mark = "valid" if row.valid[i] else "not valid"
             console.print(f"{row.system.split(',')[0]:<12} {row.translations[i]}  ({mark})", markup=False)
     console.print(f"\nTranslate with it:  natjax translate --model {workdir}", markup=False)
     return 0
@@ -105,7 +110,7 @@ def _score(
     milliseconds = 1000 * (time.perf_counter() - started) / len(texts)
     scores = score(texts, test.references)
     valid = [exactly_valid(difficulty, source, text) for source, text in zip(test.sources, texts)]
-    return _Row(system, scores.bleu, 100 * sum(valid) / len(valid), scores.repetition_rate, milliseconds, texts)
+    return _Row(system, scores.bleu, valid, scores.repetition_rate, milliseconds, texts)
 
 
 def _as_json(rows: list[_Row], config: Config, sentences: int) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ the text needs has been compiled and run once. An over-long line is cut, as by n
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="W", help="workdir or bundle; its translations of --source are scored")
+    what.add_argument("--model", metavar="W", help="workdir; its translations of --source are scored")
     what.add_argument("--hypothesis", metavar="F", help="file of translations to score instead")
     parser.add_argument("--source", metavar="F", help="source text; needed by --model and --metric-plugin")
     parser.add_argument(
@@ -64,14 +65,14 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         UserError: options that do not go together, unusable files, tokenization or plugin.
     """
-    if rest:
-        raise UserError(f"unknown argument {rest[0]!r}; see natjax evaluate --help")
     if args.model and not args.source:
         raise UserError("--model needs the text to translate; add --source FILE")
     if args.output and not args.model:
         raise UserError("--output writes the translations of a model; use it with --model only")
     if args.output and not Path(args.output).parent.is_dir():
         raise UserError(f"{args.output}: its folder does not exist; make it first")
+    if args.output and (Path(args.output).is_dir() or not os.access(Path(args.output).parent, os.W_OK)):
+        raise UserError(f"{args.output}: cannot be written; name another file")
     if args.metric_plugin and not args.source:
         raise UserError("--metric-plugin is given the source too; add --source FILE")
 

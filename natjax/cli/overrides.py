@@ -19,11 +19,11 @@ def config_of(args: argparse.Namespace, rest: list[str]) -> Config | None:
     Raises:
         ConfigError: see `natjax.config` and `override`.
     """
-    config = load_config(args.config)
+    config = override(load_config(args.config), rest, [name for name in vars(args) if name != "config"])
     if args.fields:
         sys.stdout.write(fields_help(config))
         return None
-    return override(config, rest, [name for name in vars(args) if name != "config"])
+    return config
 
 
 def override(config: Config, arguments: list[str], others: Iterable[str] = ()) -> Config:

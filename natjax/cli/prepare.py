@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 SUMMARY = "corpus to vocabulary and token store; `natjax train` does it too when the store is not there"
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Prepares the store; counts of what was dropped go to stderr."""
     from natjax.cli.overrides import config_of
+    from natjax.config import expand
     from natjax.data.prepare import prepare
     from natjax.training import workdir
     from natjax.training.preemption import StopRequest
@@ -32,8 +34,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     if config is None:
         return 0
     inside = Path(args.workdir) / "store" if args.workdir else Path("stores") / config.name
-    folder = Path(config.data.store) if config.data.store else inside
-    with StopRequest():
+    folder = Path(expand(config.data.store)) if config.data.store else inside
+    with StopRequest(), workdir.locked(Path(args.workdir)) if args.workdir else nullcontext():
         if args.workdir:
             workdir.check(Path(args.workdir), config)
         prepare(config, folder, lambda line: print(line, file=sys.stderr))

@@ -1,7 +1,6 @@
 """Corpus -> vocabulary -> store, for one config, in one atomic folder."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,7 +12,7 @@ from natjax.atomic import clear_leftovers
 from natjax.config import Config, expand
 from natjax.data import grammar
 from natjax.data.corpus import FilterReport, Limits, keep_pairs, normalise, read_parallel
-from natjax.data.store import Store, open_store, write_store
+from natjax.data.store import Store, check_free, open_store, write_store
 from natjax.data.vocab import EOS, Vocabularies, Vocabulary
 from natjax.errors import ConfigError, DataError, StoreError
 
@@ -43,6 +42,7 @@ def prepare(config: Config, folder: str | Path, report: Callable[[str], None]) -
         StoreError: the folder cannot be written, or holds other things.
     """
     clear_leftovers(Path(folder).absolute().parent)
+    check_free(folder)
     train, valid = [tuple([normalise(line) for line in side] for side in text) for text in read_corpus(config)]
     valid_limits = Limits(config.data.max_length, target_eos=config.objective.target_eos)
     train_limits = dataclasses.replace(
@@ -134,7 +134,10 @@ def _text_bytes(config: Config) -> dict[str, int]:
 
 def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) -> None:
     """Sizes, not checksums, which would read all text at every start. Text that is gone is no mistake."""
-    root = Path(os.path.expandvars(config.data.root)).expanduser()
+    try:
+        root = Path(expand(config.data.root))
+    except ConfigError:  # nowhere to look: the text is gone
+        return
     for name, size in recorded.items():
         file = root / getattr(config.data, name)
         if file.is_file() and file.stat().st_size != size:

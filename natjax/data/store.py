@@ -145,11 +145,7 @@ def write_store(
     """
     folder = Path(folder)
     arrays = _flatten(splits)
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in _OWN_FILES) if folder.is_dir() else []
-    if foreign:
-        raise StoreError(
-            f"{folder}: holds {foreign[0]!r}, which is no part of a token store; name another --data.store"
-        )
+    check_free(folder)
     with new_folder(folder, StoreError, replace=True) as new:
         for name, array in arrays.items():
             with (new / name).open("wb") as file:
@@ -180,6 +176,20 @@ def write_store(
         }
         text = json.dumps({**about, **metadata}, indent=2, ensure_ascii=False)
         (new / "metadata.json").write_text(text + "\n", encoding="utf-8")
+
+
+def check_free(folder: str | Path) -> None:
+    """Whether a store may be written there: the place is free, or holds a store and nothing else. Raises StoreError."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder}: is a file; name a folder with --data.store")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # A file called metadata.json alone may be anybody's.
+    foreign = sorted(names - _OWN_FILES) or sorted(names if names.isdisjoint(_ARRAYS) else ())
+    if foreign:
+        raise StoreError(
+            f"{folder}: holds {foreign[0]!r}, which is no part of a token store; name another --data.store"
+        )
 
 
 def open_store(folder: str | Path) -> Store:

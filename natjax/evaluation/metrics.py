@@ -191,7 +191,7 @@ def load_metric_plugin(path: str | Path) -> MetricPlugin:
         )
     try:
         function = runpy.run_path(str(path)).get("score")
-    except Exception as error:  # a plugin is a program of the user's: whatever it raises is theirs to mend
+    except (Exception, SystemExit) as error:  # a plugin is the user's program: whatever ends it is theirs to mend
         raise UserError(f"{path}: failed with {_describe(error)}") from error
     if not callable(function):
         raise UserError(f"{path}: has no function score(sources, hypotheses, references); define it")
@@ -201,7 +201,7 @@ def load_metric_plugin(path: str | Path) -> MetricPlugin:
     ) -> dict[str, float]:
         try:
             result = function(sources, hypotheses, references)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{path}: score() failed with {_describe(error)}") from error
         if not isinstance(result, dict) or not all(
             isinstance(name, str) and isinstance(value, Real) and math.isfinite(value) for name, value in result.items()
@@ -217,13 +217,17 @@ def load_metric_plugin(path: str | Path) -> MetricPlugin:
 def _moses_tokenizer(language: str) -> Callable[[str], str]:
     try:
         from sacremoses import MosesTokenizer
+        from sacremoses.corpus import NonbreakingPrefixes
     except ImportError:
         raise UserError("tokenization moses needs sacremoses; install natjax[data]") from None
+    known = sorted(set(NonbreakingPrefixes().available_langs.values()))
+    if language not in known:  # sacremoses would take the rules of English
+        raise UserError(f"--language {language}: Moses has no rules for it; choose {', '.join(known)}")
     tokenizer = MosesTokenizer(lang=language)
     return lambda line: tokenizer.tokenize(line, aggressive_dash_splits=False, escape=False, return_str=True)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return _one_line(f"{type(error).__name__}: {error}")
 
 

@@ -87,9 +87,13 @@ def load(folder: Path, like: PyTree) -> PyTree:
     Raises:
         CheckpointError: a file is missing or differs from its checksum, or holds other arrays than `like`.
     """
+    verify(folder)
+    return _read(folder, like)
+
+
+def _read(folder: Path, like: PyTree) -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
-    verify(folder)
     arrays = folder.absolute() / ARRAYS  # orbax finds no metadata under a relative path, and does not say so
     top = set(like if isinstance(like, dict) else like._fields)
     saved = _shapes({name: tree for name, tree in ocp.metadata(arrays).metadata.items() if name in top})
@@ -138,11 +142,12 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / INFO}: damaged ({' '.join(str(error).split())})") from error
 
 
-def bleu_of(folder: Path) -> float:
-    """Validation BLEU of a checkpoint; -1 where it was not evaluated or cannot be read."""
+def bleu_of(folder: Path, say: Callable[[str], None]) -> float:
+    """Validation BLEU of a checkpoint; -1 where it was not evaluated, or, as `say` is told, cannot be read."""
     try:
         bleu = read_info(folder).get("bleu")
-    except CheckpointError:
+    except CheckpointError as error:
+        say(f"{error}; {folder.name} does not count as one of the best")
         return -1.0
     return -1.0 if bleu is None else bleu
 
@@ -186,7 +191,7 @@ def restore_latest(checkpoints: Path, like: PyTree, say: Callable[[str], None]) 
             say(f"{error}; set aside as {aside.name}, using the previous checkpoint")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-        return load(at(checkpoints, step), like)
+        return _read(at(checkpoints, step), like)
     if damaged:
         raise CheckpointError(f"{checkpoints}: every checkpoint is damaged (the newest: {damaged[0][1]}); "
                               "train in a new workdir")  # fmt: skip
@@ -201,16 +206,24 @@ def regular(checkpoints: Path, save_every: int, last_step: int) -> list[int]:
     return [s for s in steps(checkpoints) if s % save_every == 0 or s == last_step]
 
 
-def best(checkpoints: Path, candidates: list[int], count: int) -> list[int]:
-    """The `count` steps of the highest validation BLEU; the later one among equals."""
-    ranked = sorted(((bleu_of(at(checkpoints, s)), s) for s in candidates), reverse=True)
+def best(checkpoints: Path, candidates: list[int], count: int, say: Callable[[str], None]) -> list[int]:
+    """The `count` steps of the highest validation BLEU; the later one among equals. `say`: see `bleu_of`."""
+    ranked = sorted(((bleu_of(at(checkpoints, s), say), s) for s in candidates), reverse=True)
     return sorted(s for bleu, s in ranked[:count] if bleu >= 0)
 
 
-def prune(checkpoints: Path, newest: int, save_every: int, last_step: int, keep_last: int, keep_best: int) -> None:
-    """Removes what is neither the one just written, nor among the last or best of the schedule."""
+def prune(
+    checkpoints: Path,
+    newest: int,
+    save_every: int,
+    last_step: int,
+    keep_last: int,
+    keep_best: int,
+    say: Callable[[str], None],
+) -> None:
+    """Removes what is neither the one just written, nor among the last or best of the schedule; `say` as `bleu_of`."""
     candidates = regular(checkpoints, save_every, last_step)
-    kept = {newest, *candidates[-keep_last:], *best(checkpoints, candidates, keep_best)}
+    kept = {newest, *candidates[-keep_last:], *best(checkpoints, candidates, keep_best, say)}
     for step in set(steps(checkpoints)) - kept:
         shutil.rmtree(at(checkpoints, step))
 

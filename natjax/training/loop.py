@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from natjax import objectives
-from natjax.config import Config
+from natjax.config import Config, expand
 from natjax.data.feed import Feed
 from natjax.data.plan import Plan, choose_buckets, sequential
 from natjax.data.prepare import open_prepared, prepare
@@ -88,8 +88,8 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
     watch = watch or Watch()
     if init_from is not None:
         workdir.load_config(init_from)  # before anything is made
-    workdir.check(folder, config)
     with workdir.locked(folder), StopRequest() as stop, _memory_errors(config):
+        workdir.check(folder, config)
         run = _Run(config, folder, watch, stop)
         state = run.restore_or_start(init_from)
         # Only now: a run that could not begin leaves the workdir free.
@@ -111,7 +111,7 @@ class _Run:
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        config = self.config
+        config, self._started = self.config, time.perf_counter()
         # Data: store, vocabulary, the plan of batches, validation text.
         self.store, self.vocabularies = _open_data(config, self.folder, self.watch.say)
         self.objective = objectives.build(config)
@@ -138,7 +138,8 @@ class _Run:
         fresh = new_state(nat.init(self.model, self.config.training.seed), self.config.training)
         self.watch.say(f"parameters: {parameter_count(fresh.params):,}")
         languages = f"{self.config.data.source_language} to {self.config.data.target_language}"
-        self.watch.say(f"{self.config.name}, {languages}, on {jax.device_count()} x {jax.devices()[0].device_kind}")
+        idle = f" ({jax.device_count() - 1} more are idle)" if jax.device_count() > 1 else ""
+        self.watch.say(f"{self.config.name}, {languages}, on 1 x {jax.local_devices()[0].device_kind}{idle}")
         state = checkpoint.restore_latest(self.checkpoints, fresh, self.watch.say)
         if state is not None:
             self._check_resumed(int(state.step))
@@ -182,7 +183,7 @@ class _Run:
 
     def updates(self, state: State) -> None:
         training, first = self.config.training, int(state.step)
-        self._seconds_before, self._started = self.metrics.seconds, time.perf_counter()
+        self._seconds_before, self._waited = self.metrics.seconds, 0.0
         self.tally = _Tally()
         if first:
             self.tally = _Tally(checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("tally"))
@@ -250,7 +251,13 @@ class _Run:
         info = {"step": step, **info, "store": self.store.fingerprint, "tally": self.tally.totals}
         checkpoint.save(checkpoint.at(self.checkpoints, step), state, info)
         checkpoint.prune(
-            self.checkpoints, step, training.save_every, training.steps, training.keep_last, training.keep_best
+            self.checkpoints,
+            step,
+            training.save_every,
+            training.steps,
+            training.keep_last,
+            training.keep_best,
+            self.watch.say,
         )
 
     # Evaluation and reports.
@@ -278,8 +285,8 @@ class _Run:
             raise _Stopping
 
     def _log(self, step: int, waited: float) -> None:
-        self._write({"step": step, **self.tally.report(), "data_wait_seconds": round(waited, 3)})
-        self.tally = _Tally()
+        self._write({"step": step, **self.tally.report(), "data_wait_seconds": round(waited - self._waited, 3)})
+        self.tally, self._waited = _Tally(), waited
 
     def _write(self, record: dict[str, Any]) -> None:
         seconds = self._seconds_before + time.perf_counter() - self._started
@@ -302,7 +309,7 @@ class _Run:
                     f"stopped by {self.stop.signal.name} while averaging; run the same command again to finish"
                 ) from None
             self.watch.say(f"{name}: valid BLEU {scores['bleu']:.2f}")
-        chosen = workdir.best_weights(self.folder)[0]
+        chosen = workdir.best_weights(self.folder, self.watch.say)[0]
         info = checkpoint.read_info(chosen)
         self.watch.say(f"translating uses {chosen.name}: valid BLEU {info['bleu']:.2f}")
         return {"weights": chosen.name, **{name: info[name] for name in _SCORES}}
@@ -335,7 +342,7 @@ class _Tally:
 
 def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tuple[Store, Vocabularies]:
     """The store of a config, prepared if it is not there, and its vocabulary copied into the workdir."""
-    path = Path(config.data.store) if config.data.store else folder / "store"
+    path = Path(expand(config.data.store)) if config.data.store else folder / "store"
     if not (path / "metadata.json").exists():
         prepare(config, path, say)
     store, vocabularies = open_prepared(config, path)

@@ -24,19 +24,15 @@ from natjax.typing import PyTree
 AVERAGES = ("average-best", "average-last")
 
 # Fields that change nothing about the updates already made.
-FREE = {"training.log_every", "decoding.batch_frames", "decoding.length_candidates"}
+FREE = {"training.log_every", "decoding.batch_frames"}
 
 
 def check(folder: Path, config: Config) -> None:
-    """Checks that a workdir is free or belongs to this config, and clears what killed runs have left behind.
+    """Checks that a locked workdir is free or belongs to this config, and clears what killed runs have left behind.
 
     Raises:
-        WorkdirError: it holds a run of another config (the differing fields are listed) or cannot be made.
+        WorkdirError: it holds a run of another config (the differing fields are listed).
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkdirError(f"{folder}: cannot be made ({error.strerror}); name another workdir") from error
     for place in (folder, folder / "checkpoints"):
         atomic.clear_leftovers(place)
     if (folder / "config.json").exists():
@@ -53,15 +49,27 @@ def check(folder: Path, config: Config) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second training out of a workdir. Raises WorkdirError if one is running there."""
-    with _refused(folder), _opened(folder) as descriptor:
+    """Makes a workdir and keeps every other training out of it. One that stays empty is removed again.
+
+    Raises:
+        WorkdirError: a training is running there, or the folder cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    with _refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkdirError(
-                f"{folder}: another training is running there; wait for it, or name another workdir"
-            ) from None
-        yield
+            with _opened(folder) as descriptor:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise WorkdirError(
+                        f"{folder}: another training is running there; wait for it, or name another workdir"
+                    ) from None
+                yield
+        finally:
+            with suppress(OSError):  # no longer empty
+                for place in missing:
+                    place.rmdir()
 
 
 @contextmanager
@@ -138,7 +146,7 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabu
     vocabularies = Vocabularies.load(folder)
     like = {"params": _parameters(config, vocabularies)}
     damaged: list[CheckpointError] = []
-    for place in best_weights(folder):
+    for place in best_weights(folder, say):
         try:
             params = checkpoint.load(place, like)["params"]
         except CheckpointError as error:
@@ -163,10 +171,11 @@ def drop_averages(folder: Path) -> None:
         shutil.rmtree(folder / "checkpoints" / name, ignore_errors=True)
 
 
-def best_weights(folder: Path) -> list[Path]:
+def best_weights(folder: Path, say: Callable[[str], None]) -> list[Path]:
     """Averages and checkpoints by validation BLEU, best first; of an unfinished run, the latest checkpoint first.
 
-    A single checkpoint may lead: after a cool-down the last one is an average in itself.
+    A single checkpoint may lead: after a cool-down the last one is an average in itself. `say` is told of those whose
+    BLEU cannot be read.
 
     Raises:
         WorkdirError: there is no checkpoint yet.
@@ -179,7 +188,7 @@ def best_weights(folder: Path) -> list[Path]:
     if not averages:
         return latest_first
     # Sorting is stable: averages, which are steadier, come first among equals.
-    return sorted(averages + latest_first, key=checkpoint.bleu_of, reverse=True)
+    return sorted(averages + latest_first, key=lambda place: checkpoint.bleu_of(place, say), reverse=True)
 
 
 class Metrics:
@@ -210,7 +219,9 @@ def _record(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:  # the line that was being written when the run was killed
         return None
-    return record if isinstance(record, dict) and {"step", "seconds"} <= record.keys() else None
+    if isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("seconds"), float):
+        return record
+    return None
 
 
 def average(
@@ -236,7 +247,7 @@ def average(
     checkpoints, training = folder / "checkpoints", config.training
     candidates = checkpoint.regular(checkpoints, training.save_every, training.steps)
     if name == "average-best":
-        chosen = checkpoint.best(checkpoints, candidates, training.keep_best)
+        chosen = checkpoint.best(checkpoints, candidates, training.keep_best, say)
     else:
         chosen = candidates[-training.keep_last :]
     if (checkpoints / name / checkpoint.CHECKSUMS).is_file():
@@ -245,15 +256,15 @@ def average(
             info = checkpoint.read_info(checkpoints / name)
             if info["steps"] == chosen:
                 return info
-    trees, like = [], {"params": like}
+    trees, like = {}, {"params": like}
     for step in chosen:
         try:
-            trees.append(checkpoint.load(checkpoint.at(checkpoints, step), like)["params"])
+            trees[step] = checkpoint.load(checkpoint.at(checkpoints, step), like)["params"]
         except CheckpointError as error:
             say(f"{error}; left out of {name}")
     if not trees:
         raise CheckpointError(f"{checkpoints}: no checkpoint left to average; run the training again")
-    params = checkpoint.mean(trees)
+    params = checkpoint.mean(list(trees.values()))
     scores = score(params)
-    checkpoint.save(checkpoints / name, {"params": params}, {"steps": chosen, **scores})
+    checkpoint.save(checkpoints / name, {"params": params}, {"steps": list(trees), **scores})
     return scores

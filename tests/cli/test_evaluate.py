@@ -204,11 +204,6 @@ def test_what_a_person_can_get_wrong(translator, files, tmp_path, options, kind,
     assert translator.loaded == []  # refused before the model is loaded
 
 
-def test_an_unknown_argument_is_named(inputs):
-    with pytest.raises(UserError, match="unknown argument '--bleu'"):
-        run(inputs, ["--bleu", "tok"])
-
-
 @pytest.mark.parametrize("what", [[], ["--model", "a", "--hypothesis", "b"]])
 def test_exactly_one_of_model_and_hypothesis(what, capsys):
     with pytest.raises(SystemExit) as raised:

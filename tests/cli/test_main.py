@@ -88,6 +88,9 @@ def test_configs(capsys, tmp_path, monkeypatch):
 def test_fields(capsys):
     assert main(["train", "demo", "--fields"]) == 0
     assert "--training.learning_rate" in capsys.readouterr().out
+    assert main(["train", "demo", "--fields", "--training.steps", "77"]) == 0
+    assert "default: 77" in capsys.readouterr().out
+    assert "unknown option --bogus" in mistake(capsys, "train", "demo", "--fields", "--bogus", "1")
 
 
 def test_prepare_train_translate_evaluate(capsys, monkeypatch, tmp_path, text, options):
@@ -133,8 +136,18 @@ def test_prepare_train_translate_evaluate(capsys, monkeypatch, tmp_path, text, o
     }
 
     # Damaged weights: the next best are used, and that is said.
-    (weights / "info.json").write_text("{")
-    assert len(translate()) == 4
+    info = (weights / "info.json").read_text()
+    largest = max((weights / "arrays").rglob("*"), key=lambda f: f.stat().st_size)
+    content = largest.read_bytes()
+    largest.write_bytes(content[:-1])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the a dog is here\n")))
+    assert main(["translate", "--model", run]) == 0
+    assert "damaged (checksum differs); using the next best weights" in capsys.readouterr().err
+    largest.write_bytes(content)
+    (weights / "info.json").write_text(info[:-9])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the a dog is here\n")))
+    assert main(["translate", "--model", run]) == 0
+    assert f"{weights.name} does not count as one of the best" in capsys.readouterr().err
     victim = max((weights / "arrays").rglob("*"), key=lambda f: f.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1])
     given = io.TextIOWrapper(io.BytesIO(b"the a dog is here\n"))
@@ -162,8 +175,7 @@ def test_text_that_cannot_be_used(capsys, tmp_path, text, options):
     assert "60 lines" in train()
     (text / "train.target").write_text("\n" * 60)
     assert "60 empty" in train()
-    assert not (tmp_path / "run" / "store").exists()
-    assert not list((tmp_path / "run").glob(".*"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_store_that_does_not_match(capsys, tmp_path, options):

@@ -159,3 +159,23 @@ def test_a_config_file_that_leaves_the_program(capsys, tmp_path):
     file.write_text("def get_config():\n    raise KeyboardInterrupt\n")
     assert main(["train", str(file), "--workdir", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "natjax: stopped\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train {}",
+        "configs copy demo --output {}",
+        "train demo --workdir {}",
+        "prepare demo --data.store {}",
+        "prepare multi30k_en_de --data.root {}",
+        "evaluate --hypothesis {} --reference {}",
+        "evaluate --hypothesis {file} --reference {file} --source {file} --metric-plugin {}",
+        "translate --model {}",
+    ],
+)
+def test_paths_that_the_system_refuses(capsys, tmp_path, command):
+    (tmp_path / "file").write_text("text\n")
+    line = mistake(capsys, *command.format(*2 * ["x" * 300], file=tmp_path / "file").split())
+    assert "xxx" in line
+    assert "File name too long" in line or "no such" in line

@@ -1,15 +1,18 @@
+import jax
 import pytest
 
 from natjax.ctc import AUTO, Implementation, _linear, _top_k
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def several_pieces():
     """The small arrays of these tests are cut into pieces as large ones are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_linear, "BYTES", dict.fromkeys(_linear.BYTES, 10_000))
         patch.setattr(_top_k, "BYTES", 10_000)
+        jax.clear_caches()  # which do not know of the patch
         yield
+    jax.clear_caches()
 
 
 @pytest.fixture(params=[member for member in Implementation if member is not AUTO], ids=lambda member: member.value)

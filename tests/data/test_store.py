@@ -127,6 +127,17 @@ def test_a_store_is_replaced_and_other_folders_are_not(folder):
     assert open_store(folder).split("train").rows == 1
     with pytest.raises(StoreError, match=r"has no split 'valid'"):
         open_store(folder).split("valid")
+    for name in ("metadata.json", "vocab.model"):  # no store without its arrays
+        (folder.parent / name).mkdir()
+        (folder.parent / name / name).write_text("{}")
+        with pytest.raises(StoreError, match=rf"holds '{name}', which is no part of a token store"):
+            write_store(folder.parent / name, {"train": ([[5, 2]], [[6]])}, {})
+        assert names(folder.parent / name) == [name]
+    text = folder.parent / "text"
+    text.write_text("years of work")
+    with pytest.raises(StoreError, match="text: is a file; name a folder"):
+        write_store(text, {"train": ([[5, 2]], [[6]])}, {})
+    assert text.read_text() == "years of work"
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match=r"holds 'thesis\.tex', which is no part of a token store"):
         write_store(folder, SMALL, {})

@@ -147,6 +147,12 @@ def test_moses_tokens_on_both_sides():
     assert split.bleu > scores.bleu
 
 
+def test_moses_rules_that_do_not_exist_are_not_named():
+    pytest.importorskip("sacremoses")
+    with pytest.raises(UserError, match="--language klingon: Moses has no rules for it; choose as, bn"):
+        score(["a"], [["b"]], tokenize="moses", language="klingon")
+
+
 def test_moses_without_sacremoses_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacremoses", None)
     with pytest.raises(UserError, match=r"install natjax\[data\]"):
@@ -210,6 +216,7 @@ def test_a_metric_plugin_is_called_with_everything(tmp_path):
         ("raise ValueError('two\\nlines')\n", "failed with ValueError: two lines"),
         ("def metric(): pass\n", "has no function score"),
         ("score = 3\n", "has no function score"),
+        ("import sys\nsys.exit(0)\n", "failed with SystemExit"),
     ],
 )
 def test_a_bad_metric_plugin_is_one_line(tmp_path, text, message):
@@ -233,6 +240,7 @@ def test_a_missing_metric_plugin(tmp_path):
         ("return {'comet': 'high'}", "must return a dict"),
         ("return {'comet': float('nan')}", "finite"),
         ("return sources[5]", "failed with IndexError"),
+        ("raise SystemExit(0)", "failed with SystemExit"),
     ],
 )
 def test_a_metric_plugin_that_fails_while_scoring(tmp_path, body, message):

@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_checkpoint(config, t
 
 def test_other_weights_to_start_from(config, undisturbed, tmp_path):
     folder = tmp_path / "run"
-    start = tiny.read_params(workdir.best_weights(undisturbed[0])[0])
+    start = tiny.read_params(workdir.best_weights(undisturbed[0], print)[0])
     still = tiny.changed(config, learning_rate=1e-30, steps=3)
     train(still, folder, init_from=undisturbed[0])
     end = tiny.read_params(checkpoint.at(folder / "checkpoints", 3))

@@ -142,13 +142,17 @@ def test_other_shapes_are_refused_in_one_line(tmp_path):
 
 
 def test_what_is_kept(tmp_path):
-    scores = {100: 5.0, 200: 9.0, 300: 7.0, 400: 8.0, 450: None, 500: 6.0}
+    scores, said = {100: 5.0, 200: 9.0, 300: 7.0, 400: 8.0, 450: None, 500: 6.0}, []
     for step, bleu in scores.items():
         checkpoint.save(checkpoint.at(tmp_path, step), {"params": jnp.zeros(1)}, {"bleu": bleu})
-        checkpoint.prune(tmp_path, step, 100, 1000, keep_last=2, keep_best=2)
+        checkpoint.prune(tmp_path, step, 100, 1000, keep_last=2, keep_best=2, say=said.append)
     assert checkpoint.steps(tmp_path) == [200, 400, 500]  # 450 came from a signal and is no longer the newest
     candidates = checkpoint.regular(tmp_path, 100, 1000)
-    assert checkpoint.best(tmp_path, candidates, 2) == [200, 400]
+    assert checkpoint.best(tmp_path, candidates, 2, said.append) == [200, 400]
+    assert not said
+    (checkpoint.at(tmp_path, 200) / "info.json").write_text('{"bleu": 9')
+    assert checkpoint.best(tmp_path, candidates, 2, said.append) == [400, 500]
+    assert len(said) == 1 and "00000200 does not count as one of the best" in said[0]
 
 
 def test_mean_of_parameters():
@@ -182,7 +186,7 @@ def test_a_model_folder_that_lacks_something_says_what(tmp_path, missing):
         workdir.claim(tmp_path, config)
     if missing == "checkpoints":
         with pytest.raises(WorkdirError, match="no checkpoint"):
-            workdir.best_weights(tmp_path)
+            workdir.best_weights(tmp_path, print)
     else:
         from natjax.errors import UserError
 

@@ -74,7 +74,7 @@ def test_fewer_steps_than_done_are_refused_and_more_renew_the_averages(config, f
     with pytest.raises(Interrupted):
         stop = Watch(progress=lambda step, *_: step == 7 and signal.raise_signal(signal.SIGTERM))
         train(tiny.changed(config, steps=9), finished, watch=stop)
-    assert workdir.best_weights(finished)[0] == checkpoint.at(finished / "checkpoints", 7)
+    assert workdir.best_weights(finished, print)[0] == checkpoint.at(finished / "checkpoints", 7)
 
 
 def test_a_finished_run_is_not_evaluated_again(config, finished, undisturbed, monkeypatch):
@@ -175,7 +175,7 @@ def test_the_lost_vocabulary_comes_back_from_the_store(config, finished):
 def test_lines_of_the_metrics_that_are_none(config, finished):
     file = finished / "metrics.jsonl"
     good = file.read_text()
-    file.write_text(good + '123\n{"step": 5}\n[]\n{"half')
+    file.write_text(good + '123\n{"step": 5}\n[]\n{"step": null, "seconds": 1.0}\n{"step": 1, "seconds": null}\n{"half')
     train(config, finished)
     assert file.read_text() == good
 
@@ -198,6 +198,7 @@ def test_what_a_kill_between_two_renames_left_is_put_back(tmp_path):
     (tmp_path / f".other.{node}.{os.getpid()}.tmp").mkdir()
     atomic.clear_leftovers(tmp_path)
     assert (tmp_path / "store" / "good").read_text() == "good"
+    atomic.clear_leftovers(tmp_path / "nowhere")  # nothing to clear is no mistake
     assert sorted(p.name for p in tmp_path.iterdir()) == [f".other.{node}.{os.getpid()}.tmp", "store"]
 
 
