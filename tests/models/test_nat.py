@@ -13,6 +13,7 @@ import tiny
 from natjax import objectives
 from natjax.config import ModelConfig
 from natjax.decoding.single_pass import make_decode
+from natjax.layers.head import logits
 from natjax.models import nat
 from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
@@ -105,6 +106,35 @@ def test_a_translation_by_a_model_of_use_does_not_see_its_company(dtype):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[same], b[same]), one, two)
     assert (np.asarray(one.scores) != np.asarray(two.scores))[~same].all()
     assert float(one.lengths.astype(jnp.float32).mean()) > 3  # these are sentences, not blanks
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_row_of_a_model_of_use_in_other_shapes(dtype):
+    network, objective, params = _of_use("ctc", dtype)
+
+    @jax.jit
+    def run(batch):
+        def apply(method, *args):
+            return network.apply({"params": params}, *args, method=method)
+
+        memory = apply("encode", batch.source, batch.source_lengths)
+        frame_lengths = objective.frames(batch.source_lengths, batch.target_lengths)
+        frames = apply("upsample", memory, batch.source_lengths, objective.max_frames(batch.source.shape[1], 8))
+        head = apply("project", apply("decode", frames, frame_lengths, memory, batch.source_lengths))
+        targets = Targets(batch.target, batch.target_lengths)
+        return objective.loss(head, frame_lengths, targets, batch.weights)[1], logits(head), frame_lengths
+
+    batch, _, _ = _two_companies()
+    losses, scores, frame_lengths = run(batch)
+    real = np.arange(scores.shape[1])[None] < np.asarray(frame_lengths)[:, None]
+    best = np.sort(scores, axis=-1)[..., ::-1]
+    sure = real & (best[..., 0] - best[..., 1] > 1e-4)
+    assert sure.sum() > 400
+    for rows, other in ((16, tiny.pad(batch, 24, 32, 12)), (1, jax.tree.map(lambda a: a[:1], batch))):
+        found, their_scores, _ = run(other)
+        np.testing.assert_allclose(found[:rows], losses[:rows], rtol=1e-5)
+        tokens = np.asarray(their_scores).argmax(-1)[:rows, : scores.shape[1]]
+        np.testing.assert_array_equal(tokens[sure[:rows]], np.asarray(scores).argmax(-1)[:rows][sure[:rows]])
 
 
 @pytest.mark.parametrize(("loss", "fields"), SEAMS)
