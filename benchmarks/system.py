@@ -65,7 +65,6 @@ def main() -> None:
 
     target = RESULTS / f"{args.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(curve, target.with_suffix(".metrics.jsonl"))
     metrics = {
         **scores.as_dict(),
         "seconds": seconds,
@@ -92,6 +91,7 @@ def main() -> None:
             "train_commits": commits,
         },
     )
+    shutil.copy(curve, target.with_suffix(".metrics.jsonl"))  # after the commit was asked for: it changes the tree
     print(f"{target}: BLEU {scores.bleu:.2f} (target {args.target_bleu})")
 
 
