@@ -195,7 +195,8 @@ def test_models_that_cannot_be_used(capsys, tmp_path):
     assert "not a workdir" in mistake(capsys, "translate", "--model", str(tmp_path / "nowhere"))
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert "cannot be made" in mistake(capsys, "train", "demo", "--workdir", str(blocked / "run"))
+    line = mistake(capsys, "train", "demo", "--workdir", str(blocked / "run"))
+    assert "cannot be used (Not a directory)" in line
 
 
 def test_stdin_that_is_not_utf8_names_the_line(capsys, monkeypatch):
