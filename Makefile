@@ -22,7 +22,7 @@ demo: $(READY)   ## train and use a small translator (some minutes on two cores)
 	$(BIN)/natjax demo
 
 test: $(READY)   ## the tests that run in some minutes
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist worksteal
 
 test-all: $(READY)  ## all tests: kills, full trainings, large random runs too
 	$(BIN)/python -m pytest

@@ -101,6 +101,7 @@ def test_an_infeasible_row_is_counted_and_teaches_nothing():
     batch = batch._replace(target_lengths=jnp.array([2, 9]), source_lengths=jnp.array([6, 6]),
                            target=jnp.arange(4, 22).reshape(2, 9))  # fmt: skip
 
+    @jax.jit
     def objective_of(params, weights):
         return objective_sums(network, objective, config.objective, params, batch._replace(weights=weights), None)
 
