@@ -36,5 +36,5 @@ def get_config() -> Config:
             eval_sentences=200,
             save_every=500,
         ),
-        decoding=DecodingConfig(batch_frames=8192, max_source_length=64),
+        decoding=DecodingConfig(batch_frames=8192, max_source_length=64, blank_penalty=1.0),
     )

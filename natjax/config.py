@@ -185,6 +185,8 @@ class DecodingConfig:
     """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
     length_candidates: int = 1
     """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
+    blank_penalty: float = 0.0
+    """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,7 @@ _RANGES = {
     "model.ratio": (1, 100), "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
     "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
     "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
+    "decoding.blank_penalty": (0, 100),
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)), **dict.fromkeys(_POSITIVE.split(), (1e-30, _MOST_FLOAT)),
     **dict.fromkeys(_SHARES.split(), (0, 1)),
 }  # fmt: skip

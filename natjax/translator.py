@@ -78,7 +78,12 @@ class Translator:
         model = nat.build(
             config, len(vocabularies.source), len(vocabularies.target), needs_length=self.objective.needs_length
         )
-        self._decode = single_pass.make_decode(model, self.objective, candidates=config.decoding.length_candidates)
+        self._decode = single_pass.make_decode(
+            model,
+            self.objective,
+            candidates=config.decoding.length_candidates,
+            blank_penalty=config.decoding.blank_penalty,
+        )
         self.params = self._prepared(params)
 
     def _prepared(self, params: PyTree | None) -> PyTree | None:

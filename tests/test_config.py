@@ -88,6 +88,7 @@ def test_mistaken_overrides_are_one_line(arguments, words):
         ("training", "save_every", 0), ("training", "save_every", 4), ("training", "seed", -1), ("data", "buckets", 0),
         ("data", "max_length", 41), ("training", "batch_frames", 50), ("model", "heads", 0),
         ("model", "ratio", float("nan")), ("decoding", "max_source_length", 1), ("decoding", "length_candidates", 0),
+        ("decoding", "blank_penalty", -0.5),
         ("training", "eval_sentences", 0), ("model", "encoder_layers", 0), ("training", "learning_rate", float("inf")),
     ],
 )  # fmt: skip

@@ -162,7 +162,7 @@ class Posterior(NamedTuple):
 
     Attributes:
         lse: float[B, T], log Σ exp of the logits.
-        occupancy: float[B, T, U], how probable the token of each slot is, given the labels.
+        occupancy: float[B, T, U], how probable the tokens of `Problem.columns` are, given the labels.
         possible: bool[B], rows with a path.
     """
 
@@ -204,8 +204,8 @@ def slope(
         posterior: from `value_and_posterior`.
         weights_B: float[B]; a row of weight 0 gets exactly 0.
         options: as checked.
-        place_BU: i32[B, U], where among the X columns each slot's token is. A token that is not among them, or that an
-            earlier slot stands for, has a place of its own beyond the end. `problem.columns` for all V columns.
+        place_BU: i32[B, U], where among the X columns each of `Problem.columns` is; those that are not among them have
+            places of their own beyond the end. `problem.columns` itself for all V columns.
         vocabulary: V.
     """
     dtype, epsilon = posterior.lse.dtype, options.label_smoothing

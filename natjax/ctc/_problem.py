@@ -37,7 +37,9 @@ class Problem(NamedTuple):
 
     Attributes:
         slots: i32[B, U], the blank, then the labels; the blank in place of padding.
-        columns: i32[B, U], as slots, but a slot that repeats an earlier one has a column of its own beyond V.
+        order: i32[B, N], the places of the labels, equal ones side by side, padding last.
+        columns: i32[B, U], the blank, then the labels in that order; a label that repeats the one before it, and
+            padding, has a column of its own beyond V.
         real: bool[B, T], frames within their row's length.
         feasible: bool[B], rows with enough frames.
         empty: bool[B], rows without frames.
@@ -47,6 +49,7 @@ class Problem(NamedTuple):
     """
 
     slots: Array
+    order: Array
     columns: Array
     real: Array
     feasible: Array
@@ -100,11 +103,17 @@ def pose(
     # end; made too large instead, it reads NaN as every other id outside the vocabulary does.
     known_BN = jnp.where(labels_BN < 0, vocabulary, labels_BN)
     slots_BU = jnp.concatenate([blank_B1, jnp.where(inside_BN, known_BN, blank_B1)], axis=1)
-    own_U = vocabulary + jnp.arange(1 + size, dtype=jnp.int32)[None, :]
+    # Padding is larger than every id that is looked at, and so comes last.
+    sortable_BN = jnp.where(inside_BN, known_BN, jnp.iinfo(jnp.int32).max)
+    order_BN = jnp.argsort(sortable_BN, axis=1, stable=True).astype(jnp.int32)
+    label_BN = jnp.take_along_axis(sortable_BN, order_BN, axis=1)
+    own_BN = vocabulary + jnp.arange(size, dtype=jnp.int32)[None, :]
+    column_BN = jnp.where(_repeats(label_BN) | (label_BN >= vocabulary), own_BN, label_BN)
     lattice, ends_BL = _lattice.natural(slots_BU[:, 1:], label_lengths_B, logit_lengths_B, dtype)
     return Problem(
         slots=slots_BU,
-        columns=jnp.where(_taken(slots_BU), own_U, slots_BU),
+        order=order_BN,
+        columns=jnp.concatenate([blank_B1, column_BN], axis=1),
         real=jnp.arange(frames, dtype=jnp.int32)[None, :] < logit_lengths_B[:, None],
         feasible=is_feasible(labels_BN, label_lengths_B, logit_lengths_B),
         empty=logit_lengths_B == 0,
@@ -137,10 +146,10 @@ def value(problem: Problem, log_prob_TBU: Array, unroll: int) -> tuple[Array, Ar
 
 
 def value_and_occupancy(problem: Problem, log_prob_TBU: Array, unroll: int) -> tuple[Array, Array, Array]:
-    """What `value` returns, and how probable the token of each slot is at each frame given the labels [B, T, U]."""
+    """What `value` returns, and how probable the tokens of `columns` are at each frame given the labels [B, T, U]."""
     last_BL, log_joint_TBL = _lattice.forward_backward(problem.lattice, problem.ends, log_prob_TBU, unroll)
     mass_BTL, total_BT1 = _lattice.masses(log_joint_TBL)
-    return *_finish(problem, last_BL), _by_token(mass_BTL, problem.slots) / total_BT1
+    return *_finish(problem, last_BL), _by_token(mass_BTL, problem) / total_BT1
 
 
 def losses(
@@ -172,17 +181,26 @@ def _finish(problem: Problem, last_BL: Array) -> tuple[Array, Array]:
     return jnp.maximum(-log_prob_B, 0.0), problem.feasible & (log_prob_B != -jnp.inf)
 
 
-def _taken(slots_BU: Array) -> Array:
-    """Whether an earlier slot of the row holds the same token, bool[B, U]; padding repeats the blank of slot 0."""
-    same_BUU = slots_BU[:, :, None] == slots_BU[:, None, :]
-    return jnp.any(jnp.tril(same_BUU, -1), axis=2)
+def _repeats(label_BN: Array) -> Array:
+    """Whether a label is the one before it, bool[B, N]."""
+    return jnp.pad(label_BN[:, 1:] == label_BN[:, :-1], ((0, 0), (1, 0)))[:, : label_BN.shape[1]]
 
 
-def _by_token(mass_BTL: Array, slots_BU: Array) -> Array:
-    """Mass [B, T, U] of each slot's token, over all the states that emit it."""
-    labels_BN = slots_BU[:, 1:]
+def _by_token(mass_BTL: Array, problem: Problem) -> Array:
+    """Mass [B, T, U] of each token of `columns`, over all the states that emit it.
+
+    Merged before the scatter, each column is written once: the same bits on every run, on a GPU too. Equal labels lie
+    side by side, and each takes in the sum of those at most 1, 2, 4, … places behind, so that the first has them all:
+    N log N, in an order of additions that depends on nothing but how many are equal.
+    """
     blank_BT1 = _lattice.tree_sum(mass_BTL[..., 0::2])[..., None]
-    same_BNN = (labels_BN[:, :, None] == labels_BN[:, None, :]).astype(mass_BTL.dtype)
-    # Merged before the scatter, each column is written once: the same bits on every run, on a GPU too.
-    label_BTN = jnp.einsum("btm,bmn->btn", mass_BTL[..., 1::2], same_BNN, precision="highest")
+    size = problem.order.shape[1]
+    label_BN = jnp.take_along_axis(problem.slots[:, 1:], problem.order, axis=1)
+    label_BTN = jnp.take_along_axis(mass_BTL[..., 1::2], problem.order[:, None, :], axis=2)
+    step = 1
+    while step < size:
+        same_BN = label_BN[:, step:] == label_BN[:, :-step]
+        behind_BTN = jnp.where(same_BN[:, None, :], label_BTN[..., step:], 0.0)
+        label_BTN = label_BTN + jnp.pad(behind_BTN, ((0, 0), (0, 0), (0, step)))
+        step *= 2
     return jnp.concatenate([blank_BT1, label_BTN], axis=-1)

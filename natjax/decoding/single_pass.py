@@ -16,7 +16,7 @@ from natjax.decoding.shapes import Shape
 from natjax.layers.length import predict_lengths
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
-from natjax.typing import EOS, Array, PyTree
+from natjax.typing import BLANK, EOS, Array, Head, PyTree
 
 AHEAD = 4  # batches under way at a time: enough to hide the host's work, few enough to bound memory
 
@@ -31,9 +31,9 @@ class Decoded(NamedTuple):
     Attributes:
         tokens: i32[B, T], collapsed, packed to the left, padded with 0.
         lengths: i32[B], tokens in each row.
-        frames: i32[B, T], the argmax of each frame, 0 beyond the row's frames.
+        frames: i32[B, T], what each frame emits, 0 beyond the row's frames.
         frame_lengths: i32[B].
-        scores: f32[B], Σ over frames of the argmax's log-probability, nats.
+        scores: f32[B], Σ over frames of the log-probability of what is emitted, nats.
     """
 
     tokens: Array
@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
 Decode = Callable[..., Decoded]
 
 
-def make_decode(model: NAT, objective: Objective, *, candidates: int = 1) -> Decode:
+def make_decode(model: NAT, objective: Objective, *, candidates: int = 1, blank_penalty: float = 0.0) -> Decode:
     """The compiled single pass, one program for each shape of its arguments.
 
     Args:
@@ -54,6 +54,9 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1) -> Dec
         objective: tells frame counts and how frames collapse.
         candidates: for losses with a length, how many lengths are decoded side by side; the one with the best mean
             log-probability is returned.
+        blank_penalty: for losses without a length, nats at least 0 by which the blank must lead the best token to be
+            emitted. Alignments that differ by where a token falls share its mass over some frames, and in each of
+            them the blank can win; the penalty gives such tokens back. Scores stay those of the model.
 
     Returns:
         `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Decoded`. `params` are the
@@ -84,14 +87,25 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1) -> Dec
         frames_BTD = apply("upsample", memory, source_lengths, T)
         hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory, source_lengths)
         head = apply("project", hidden_BTD)
-        best = linear_top_k(head.hidden, head.kernel, 1, bias=head.bias)
+        ids_BT, log_prob_BT = _emitted(head, 0.0 if objective.needs_length else blank_penalty)
         real_BT = jnp.arange(T)[None, :] < frame_lengths_B[:, None]
-        frames_BT = jnp.where(real_BT, best.ids[..., 0], 0)
+        frames_BT = jnp.where(real_BT, ids_BT, 0)
         tokens_BT, lengths_B = objective.collapse(frames_BT, frame_lengths_B)
-        scores_B = jnp.where(real_BT, best.logits[..., 0] - best.lse, 0.0).sum(axis=1)
+        scores_B = jnp.where(real_BT, log_prob_BT, 0.0).sum(axis=1)
         return Decoded(tokens_BT, lengths_B, frames_BT, frame_lengths_B, scores_B)
 
     return jax.jit(decode)
+
+
+def _emitted(head: Head, blank_penalty: float) -> tuple[Array, Array]:
+    """What each frame emits, i32[B, T], and its log-probability, f32[B, T]."""
+    best = linear_top_k(head.hidden, head.kernel, 2 if blank_penalty else 1, bias=head.bias)
+    ids_BT, logits_BT = best.ids[..., 0], best.logits[..., 0]
+    if blank_penalty:
+        second_BT = best.logits[..., 1]
+        yields_BT = (ids_BT == BLANK) & (logits_BT - blank_penalty < second_BT)
+        ids_BT, logits_BT = jnp.where(yields_BT, best.ids[..., 1], ids_BT), jnp.where(yields_BT, second_BT, logits_BT)
+    return ids_BT, logits_BT - best.lse
 
 
 def _best(tries: list[Decoded]) -> Decoded:

@@ -32,8 +32,12 @@ class Objective(Protocol):
     def frames(self, source_lengths: Array, lengths: Array) -> Array:
         """i32[B], at least 1: frames of each row. `lengths` are golden in training and predicted when translating."""
 
-    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
-        """f32[B], nats a sentence; 0 with zero gradient for rows that cannot be expressed."""
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
+        """Σ weights · loss, f32[], and the losses, f32[B], nats a sentence, which carry no gradient.
+
+        The loss of a row that cannot be expressed is 0, with zero gradient. The weights f32[B] are known beforehand, so
+        that a loss can turn logits into gradients piece by piece.
+        """
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """bool[B]: rows that cannot be expressed with so many frames."""

@@ -31,7 +31,7 @@ class CrossEntropy:
         """As many as there are labels; 1 for rows of padding, so that attention always has a key."""
         return jnp.maximum(lengths, 1)
 
-    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
         """Σ_t (1-ε)·(-log p_t(y_t)) + ε·(mean over V of -log p_t), over real positions."""
         scores_BTV = logits(head)
         log_norm_BT = jax.nn.logsumexp(scores_BTV, axis=-1)
@@ -41,7 +41,8 @@ class CrossEntropy:
             smoothing = np.float32(self.label_smoothing)
             loss_BT = (1 - smoothing) * loss_BT + smoothing * (log_norm_BT - scores_BTV.mean(axis=-1))
         real_BT = jnp.arange(targets.tokens.shape[1])[None, :] < targets.lengths[:, None]
-        return jnp.where(real_BT, loss_BT, 0.0).sum(axis=1)
+        loss_B = jnp.where(real_BT, loss_BT, 0.0).sum(axis=1)
+        return (weights * loss_B).sum(), jax.lax.stop_gradient(loss_B)
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """None: there is a frame for each label."""

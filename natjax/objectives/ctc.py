@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from natjax import ctc
 from natjax.frames import frame_count
-from natjax.layers.head import logits
 from natjax.objectives.base import Targets
 from natjax.typing import BLANK, Array, Head
 
@@ -31,13 +30,16 @@ class CTC:
         """⌈λS⌉ for each row; the lengths are not looked at."""
         return frame_count(source_lengths, self.ratio)
 
-    def loss(self, head: Head, frame_lengths: Array, targets: Targets) -> Array:
-        """-log p(targets), summed over alignments."""
-        return ctc.ctc_loss(
-            logits(head),
+    def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
+        """-log p(targets), summed over alignments; the logits [B, T, V] never exist as a whole."""
+        return ctc.linear_ctc_objective(
+            head.hidden,
+            head.kernel,
             frame_lengths,
             targets.tokens,
             targets.lengths,
+            weights=weights,
+            bias=head.bias,
             blank_id=BLANK,
             label_smoothing=self.label_smoothing,
         )

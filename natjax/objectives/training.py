@@ -76,16 +76,15 @@ def objective_sums(
     frame_lengths_B = objective.frames(batch.source_lengths, batch.target_lengths)
     frames_BTD = apply("upsample", memory_BSD, batch.source_lengths, T)
     hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory_BSD, batch.source_lengths, noise)
-    loss_B = objective.loss(apply("project", hidden_BTD), frame_lengths_B, targets)
-
     infeasible_B = objective.infeasible(frame_lengths_B, targets)
     weights_B = jnp.where(infeasible_B, 0.0, batch.weights)
     labels_B = batch.target_lengths.astype(jnp.float32)
-    loss, sentences, tokens = (loss_B * weights_B).sum(), weights_B.sum(), (labels_B * weights_B).sum()
+    sentences, tokens = weights_B.sum(), (labels_B * weights_B).sum()
     if config.normalizer == "token_mean":
-        total = loss / jnp.maximum(tokens, 1.0)
+        shares_B = weights_B / jnp.maximum(tokens, 1.0)
     else:
-        total = (loss_B * weights_B / jnp.maximum(labels_B, 1.0)).sum() / jnp.maximum(sentences, 1.0)
+        shares_B = weights_B / jnp.maximum(labels_B, 1.0) / jnp.maximum(sentences, 1.0)
+    total, loss_B = objective.loss(apply("project", hidden_BTD), frame_lengths_B, targets, shares_B)
 
     length = jnp.zeros(())
     if objective.needs_length:
@@ -93,4 +92,4 @@ def objective_sums(
         length = (length_loss(length_logits, batch.source_lengths, batch.target_lengths) * weights_B).sum()
         total = total + config.length_weight * length / jnp.maximum(sentences, 1.0)
     infeasible = jnp.where(infeasible_B, batch.weights, 0.0).sum()
-    return total, Sums(loss, length, sentences, tokens, infeasible)
+    return total, Sums((loss_B * weights_B).sum(), length, sentences, tokens, infeasible)

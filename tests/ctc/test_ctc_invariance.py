@@ -43,6 +43,19 @@ def test_padding_changes_no_bit(implementation, more_frames, more_labels, label_
     assert (wide_gradients[:, 37:] == 0).all()
 
 
+def test_padding_many_equal_labels_changes_no_bit():
+    # As many labels as a product of matrices is cut into pieces for; most tokens come many times.
+    logits, labels = (
+        jnp.asarray(np.random.default_rng(5).normal(size=(4, 120, 5)), jnp.float32),
+        rows(6, 4, 120, 50, 5)[2],
+    )
+    sizes = jnp.array([50, 49, 33, 1])
+    _, one = loss_and_vjp(logits, jnp.full(4, 120), labels, sizes)
+    for more in (1, 14, 50):
+        _, other = loss_and_vjp(logits, jnp.full(4, 120), jnp.pad(labels, ((0, 0), (0, more))), sizes)
+        np.testing.assert_array_equal(one, other)
+
+
 @SMOOTHINGS
 def test_other_rows_change_no_bit(implementation, label_smoothing):
     options = {"label_smoothing": label_smoothing, "implementation": implementation}

@@ -15,35 +15,48 @@ from natjax.decoding.shapes import CPU_ROWS, Shape, batches, rung
 from natjax.decoding.single_pass import AHEAD, Decoded, make_decode, passes, prepare
 
 
-def _decoder(loss="ctc", candidates=1, **fields):
+def _decoder(loss="ctc", candidates=1, blank_penalty=0.0, **fields):
     config, network, objective, params = tiny.build(loss, **fields)
     # Fresh parameters say the same of every frame; larger ones tell frames apart.
     params = jax.tree.map(lambda p: p * 3, params)
-    return make_decode(network, objective, candidates=candidates), network, objective, params
+    decode = make_decode(network, objective, candidates=candidates, blank_penalty=blank_penalty)
+    return decode, network, objective, params
 
 
 def _collapsed(frames):
     return [t for i, t in enumerate(frames) if t and (i == 0 or frames[i - 1] != t)]
 
 
-def test_ctc_output_is_the_collapsed_argmax():
-    decode, network, objective, params = _decoder()
+@pytest.mark.parametrize("penalty", [0.0, 30.0])
+def test_ctc_output_is_the_collapsed_argmax_with_the_blank_held_back(penalty):
+    decode, network, objective, params = _decoder(blank_penalty=penalty)
+    # Untrained, the blank would hardly ever win.
+    params = {**params, "output_bias": params["output_bias"].at[0].add(30.0)}
     batch = tiny.batch()
     out = decode(params, batch.source, batch.source_lengths)
-    run = jax.jit(network.apply, static_argnums=3)
+    run, yielded = jax.jit(network.apply, static_argnums=3), 0
     for row in range(4):
         length = int(batch.source_lengths[row])
         head = run({"params": params}, batch.source[row : row + 1, :length], jnp.array([length]), 2 * length)
         scores = np.asarray(head.hidden[0], np.float64) @ np.asarray(head.kernel) + np.asarray(head.bias)
-        frames = scores.argmax(-1)
+        frames = (scores - penalty * np.eye(scores.shape[1])[0]).argmax(-1)
+        yielded += (frames != scores.argmax(-1)).sum()
         assert out.frames[row, : 2 * length].tolist() == frames.tolist()
         assert (out.frames[row, 2 * length :] == 0).all()
         expected = _collapsed(frames.tolist())
         assert out.tokens[row].tolist() == expected + [0] * (out.tokens.shape[1] - len(expected))
         assert int(out.lengths[row]) == len(expected)
-        log_probs = scores.max(-1) - np.log(np.exp(scores).sum(-1))
+        log_probs = scores[np.arange(2 * length), frames] - np.log(np.exp(scores).sum(-1))
         np.testing.assert_allclose(out.scores[row], log_probs.sum(), rtol=1e-3)
     assert any(int(n) > 1 for n in out.lengths)
+    assert (yielded > 0) == (penalty > 0)
+
+
+def test_losses_without_a_blank_have_no_blank_penalty():
+    batch = tiny.batch()
+    plain, held = (_decoder("ce", blank_penalty=penalty) for penalty in (0.0, 30.0))
+    one, two = (decode(params, batch.source, batch.source_lengths) for decode, _, _, params in (plain, held))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 @pytest.mark.parametrize("loss", ["ctc", "ce"])

@@ -88,7 +88,7 @@ def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
         frames = apply("upsample", memory, batch.source_lengths, objective.max_frames(24, 8))
         hidden = apply("decode", frames, frame_lengths, memory, batch.source_lengths)
         targets = Targets(batch.target, batch.target_lengths)
-        return objective.loss(apply("project", hidden), frame_lengths, targets)
+        return objective.loss(apply("project", hidden), frame_lengths, targets, batch.weights)[1]
 
     batch, mixed, same = _two_companies()
     one, two = (np.asarray(losses(params, b)) for b in (batch, mixed))
@@ -122,7 +122,7 @@ def test_a_row_of_a_model_of_use_in_other_shapes(dtype):
         frames = apply("upsample", memory, batch.source_lengths, objective.max_frames(batch.source.shape[1], 8))
         head = apply("project", apply("decode", frames, frame_lengths, memory, batch.source_lengths))
         targets = Targets(batch.target, batch.target_lengths)
-        return objective.loss(head, frame_lengths, targets), logits(head), frame_lengths
+        return objective.loss(head, frame_lengths, targets, batch.weights)[1], logits(head), frame_lengths
 
     batch, _, _ = _two_companies()
     losses, scores, frame_lengths = run(batch)

@@ -30,7 +30,9 @@ def _log_softmax(head):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_against_numpy(smoothing):
     head, tokens, lengths = _head(), np.array([[3, 4, 5, 6, 3], [5, 4, 0, 0, 0]]), np.array([5, 2])
-    loss = CrossEntropy(smoothing).loss(head, jnp.asarray(lengths), Targets(jnp.asarray(tokens), jnp.asarray(lengths)))
+    targets, weights = Targets(jnp.asarray(tokens), jnp.asarray(lengths)), jnp.array([0.5, 3.0])
+    total, loss = CrossEntropy(smoothing).loss(head, jnp.asarray(lengths), targets, weights)
+    np.testing.assert_allclose(total, 0.5 * loss[0] + 3 * loss[1], rtol=1e-6)
     log_probs = _log_softmax(head)
     for b in range(2):
         expected = sum(
@@ -42,7 +44,9 @@ def test_cross_entropy_against_numpy(smoothing):
 
 def test_ctc_loss_sums_the_paths_of_a_two_frame_lattice():
     head = _head(T=2)
-    loss = CTC(2.0).loss(head, jnp.array([2, 2]), Targets(jnp.array([[3], [4]]), jnp.array([1, 1])))
+    targets, weights = Targets(jnp.array([[3], [4]]), jnp.array([1, 1])), jnp.array([0.5, 3.0])
+    total, loss = CTC(2.0).loss(head, jnp.array([2, 2]), targets, weights)
+    np.testing.assert_allclose(total, 0.5 * loss[0] + 3 * loss[1], rtol=1e-6)
     p = np.exp(_log_softmax(head))
     for b, token in enumerate([3, 4]):
         paths = p[b, 0, token] * (p[b, 1, token] + p[b, 1, 0]) + p[b, 0, 0] * p[b, 1, token]
@@ -97,6 +101,7 @@ def test_an_infeasible_row_is_counted_and_teaches_nothing():
     batch = batch._replace(target_lengths=jnp.array([2, 9]), source_lengths=jnp.array([6, 6]),
                            target=jnp.arange(4, 22).reshape(2, 9))  # fmt: skip
 
+    @jax.jit
     def objective_of(params, weights):
         return objective_sums(network, objective, config.objective, params, batch._replace(weights=weights), None)
 
