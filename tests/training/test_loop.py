@@ -55,7 +55,7 @@ class StopAt:
             signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize("step", [1, pytest.param(3, marks=pytest.mark.slow), 5])
 def test_stopping_and_going_on_equals_never_stopping(config, undisturbed, tmp_path, step):
     folder = tmp_path / "run"
     with pytest.raises(Interrupted, match="run the same command again") as caught:
@@ -154,7 +154,7 @@ def test_learns_to_copy(tmp_path):
     assert scores["bleu"] > 90
 
 
-@pytest.mark.parametrize("vocabulary", ["joint", "separate"])
+@pytest.mark.parametrize("vocabulary", [pytest.param("joint", marks=pytest.mark.slow), "separate"])
 def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabulary):
     config = tiny.small()
     config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce"))

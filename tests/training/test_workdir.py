@@ -254,6 +254,7 @@ def test_a_full_disk_while_saving(config, tmp_path):
     checkpoint.verify(after / "00000003")
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_while_saving(config, tmp_path):
     folder = started(config, tmp_path)
     command = f"{sys.executable} -m natjax train {config_file(config, tmp_path)} --workdir {folder}"
