@@ -1,6 +1,6 @@
 """A stack of Transformer layers, scanned: one set of stacked parameters, and on accelerators one compiled layer.
 
-On CPU the scan is unrolled: the gradient of three layers takes 1.5 times as long in a loop
+On CPU the scan is unrolled: the gradient of three layers takes 1.4 times as long in a loop
 (benchmarks/results/layers.json).
 """
 
