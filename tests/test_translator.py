@@ -4,6 +4,7 @@ import dataclasses
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -193,6 +194,21 @@ def test_a_folder_without_vocabulary(tmp_path, translator, params):
         Translator.load(tmp_path)
     translator.vocabularies.save(tmp_path)
     assert Translator.load(tmp_path).translate(LINES) == translator.translate(LINES)
+
+
+def test_the_config_holds_the_blank_back(translator, params):
+    # Of two tokens that are likely everywhere the blank leads by 3.
+    bias = jnp.full_like(params["output_bias"], -1000.0).at[jnp.array([0, 9])].set(jnp.array([3.0, 0.0]))
+
+    def emitted(penalty):
+        decoding = dataclasses.replace(translator.config.decoding, blank_penalty=penalty)
+        config = dataclasses.replace(translator.config, decoding=decoding)
+        flat = {**params, "source_embedding": jax.tree.map(jnp.zeros_like, params["source_embedding"])}
+        held = Translator(config, translator.vocabularies, {**flat, "output_bias": bias})
+        return set(held.translate_with_details(LINES)[0].frames)
+
+    assert emitted(2.5) == {""}
+    assert emitted(3.5) == {translator.vocabularies.target.pieces([9])[0]}
 
 
 def test_length_candidates_run(translator):

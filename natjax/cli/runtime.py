@@ -87,7 +87,7 @@ def keep_freed_memory() -> bool:
 
     On CPU every run of a compiled program allocates its temporaries anew, hundreds of megabytes in a training step,
     from whichever thread is at hand. By default glibc maps and unmaps them each time, and the system clears every page
-    again, which is a quarter of the demo's time (benchmarks/results/layers.json). So there is one arena, since those
+    again, which is an eighth of the demo's time (benchmarks/results/layers.json). So there is one arena, since those
     of threads give back what they hold as soon as it is free, and nothing is mapped apart.
 
     Returns:

@@ -1,6 +1,6 @@
 """Dropout from a counter hash: no stored mask, the same mask on any number of devices.
 
-On CPU `jax.random.bernoulli` takes 9 times as long (benchmarks/results/layers.json). Here an element is kept by a
+On CPU `jax.random.bernoulli` takes 10 times as long (benchmarks/results/layers.json). Here an element is kept by a
 32-bit mix of (seed, step, call site, layer, row's place in the global batch, place in the row), which XLA fuses into
 its consumer; the backward pass computes it again. Nothing depends on where a row lies in a local or accumulated array,
 so device counts and gradient accumulation change no mask.
