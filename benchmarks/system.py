@@ -73,8 +73,8 @@ def main() -> None:
         **{f"valid_{k}": v for k, v in valid.items() if k != "weights"},
     }
     if config.data.embedded != "none":  # where all right translations are known
-        valid = [exactly_valid(config.data.embedded, s, t) for s, t in zip(sources, translations)]
-        metrics["exactly_valid"] = 100 * sum(valid) / len(valid)
+        right = [exactly_valid(config.data.embedded, s, t) for s, t in zip(sources, translations)]
+        metrics["exactly_valid"] = 100 * sum(right) / len(right)
     write_result(
         target,
         name=args.name,
