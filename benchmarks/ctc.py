@@ -22,7 +22,7 @@ from natjax import ctc
 from natjax.cli.runtime import keep_freed_memory
 from natjax.evaluation.report import write_result
 
-RESULT = Path(__file__).parent / "results" / ("ctc.json" if jax.default_backend() == "cpu" else "ctc_gpu.json")
+RESULTS = Path(__file__).parent / "results"
 SHAPES = ((16, 120, 40, 8000), (64, 60, 20, 4000), (16, 120, 40, 32_000))  # (B, T, N, V)
 LINEAR, WIDTH = (32, 180, 60, 32_000), 512
 TARGETS = {
@@ -194,9 +194,10 @@ def growth() -> dict[str, float]:
 
 
 def main() -> None:
-    keep_freed_memory()
+    keep_freed_memory()  # for all alike, and before JAX starts its threads
+    result = RESULTS / ("ctc.json" if jax.default_backend() == "cpu" else "ctc_gpu.json")
     parts = {f.__name__: f for f in (loss, linear, top_k, alignment, growth)}
-    metrics = json.loads(RESULT.read_text())["metrics"] if RESULT.exists() else {}
+    metrics = json.loads(result.read_text())["metrics"] if result.exists() else {}
     started = time.perf_counter()
     for name in sys.argv[1:] or parts:
         found = parts[name]()
@@ -204,7 +205,7 @@ def main() -> None:
             target = TARGETS.get(key)
             print(f"{key:<34} {value:10.3f}" + (f"   (target {target:g})" if target else ""), flush=True)
         metrics |= found
-    write_result(RESULT, name=RESULT.stem, command=" ".join(["python", *sys.argv]), data="random numbers", seed=0,
+    write_result(result, name=result.stem, command=" ".join(["python", *sys.argv]), data="random numbers", seed=0,
                  wall_seconds=time.perf_counter() - started, metrics=metrics, targets=TARGETS)  # fmt: skip
 
 
