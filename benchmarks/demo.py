@@ -29,10 +29,12 @@ def main() -> None:
         wall = time.perf_counter() - started
         shown = json.loads((clone / "runs/demo/demo.json").read_text())
     rows = {row["system"]: row for row in shown["systems"]}
-    ctc, vanilla, golden = (rows[n] for n in ("CTC", "vanilla NAT, predicted length", "vanilla NAT, golden length"))
+    names = "CTC", "CTC, plain argmax", "vanilla NAT, predicted length", "vanilla NAT, golden length"
+    ctc, plain, vanilla, golden = (rows[name] for name in names)
     metrics = {"minutes": wall / 60, "updates": shown["updates"],
                "bleu": ctc["bleu"], "exactly_valid": ctc["exactly_valid"],
                "bleu_above_vanilla": ctc["bleu"] - vanilla["bleu"], "ms_a_sentence": ctc["milliseconds"],
+               "plain_argmax_bleu": plain["bleu"], "plain_argmax_exactly_valid": plain["exactly_valid"],
                "vanilla_bleu": vanilla["bleu"], "vanilla_exactly_valid": vanilla["exactly_valid"],
                "vanilla_golden_bleu": golden["bleu"],
                "vanilla_golden_exactly_valid": golden["exactly_valid"]}  # fmt: skip

@@ -61,7 +61,7 @@ def main() -> None:
     started = time.perf_counter()
     translations = translator.translate(sources)
     seconds = time.perf_counter() - started
-    scores = score(translations, references, language=config.data.target_language)
+    scores = score(translations, references)
 
     target = RESULTS / f"{args.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ What the operating system refuses (disk full, no permission) becomes a `UserErro
 """
 
 import errno
+import hashlib
 import os
 import platform
 import shutil
@@ -55,6 +56,12 @@ def append_text(path: str | Path, text: str, error: type[UserError] = WorkdirErr
     """Appends to a text file; what a full disk cuts off is the end of the file alone. Raises `error`."""
     with _refusals(Path(path), error), Path(path).open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -5,7 +5,6 @@ to expect. The resolved config is written to `workdir/config.json`, which is all
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from natjax.errors import ConfigError
+from natjax.errors import ConfigError, nearest, one_line
 from natjax.frames import frame_count
 
 
@@ -58,6 +57,8 @@ class DataConfig:
 class VocabConfig:
     """SentencePiece vocabulary."""
 
+    path: str = ""
+    """Folder of a model or a store whose vocabulary is taken as it is; empty: one is trained, as below."""
     size: int = 8000
     """Pieces, the four special ids included."""
     algorithm: Literal["bpe", "unigram"] = "bpe"
@@ -217,18 +218,17 @@ def load_config(path: str | Path) -> Config:
     """Builds the config that a file describes.
 
     Args:
-        path: a Python file with `get_config() -> Config`, or the name of a shipped config (`natjax configs`).
+        path: a Python file with `get_config() -> Config`, or the name of a shipped config (`natjax configs`). A name
+            is a name, whatever lies in the folder; a file is meant where there is a suffix or a folder.
 
     Raises:
         ConfigError: no such file or name, the file fails, or the values are impossible.
     """
-    file = Path(path)
+    shipped = shipped_configs()
+    file = shipped.get(str(path), Path(path))
     if not file.is_file():
-        shipped = shipped_configs()
-        if str(path) not in shipped:
-            message = f"{path}: no such config file, nor one of natjax's ({', '.join(shipped)})"
-            raise ConfigError(message + nearest(str(path), shipped))
-        file = shipped[str(path)]
+        message = f"{path}: no such config file, nor one of natjax's ({', '.join(shipped)})"
+        raise ConfigError(message + nearest(str(path), shipped))
     try:
         get_config = runpy.run_path(str(file)).get("get_config")
         config = get_config() if get_config else None
@@ -236,7 +236,7 @@ def load_config(path: str | Path) -> Config:
         hint = "; return a Config instead of leaving the program" if isinstance(error, SystemExit) else ""
         if "unexpected keyword argument" in str(error):
             hint = nearest(str(error).split("'")[-2], [name.split(".")[-1] for name, _ in leaves(Config(""))])
-        raise ConfigError(f"{file}: failed with {type(error).__name__}: {_one_line(error)}{hint}") from error
+        raise ConfigError(f"{file}: failed with {type(error).__name__}: {one_line(error)}{hint}") from error
     if get_config is None:
         raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples")
     if not isinstance(config, Config):
@@ -266,6 +266,7 @@ def validate(config: Config) -> None:
         (training.adam_b1 < 1 and training.adam_b2 < 1, "training.adam_b1, adam_b2: must be less than 1"),
         (max(training.save_every, training.eval_every) % min(training.save_every, training.eval_every) == 0,
          "training.save_every, eval_every: one must be a multiple of the other, so that checkpoints have scores"),
+        (training.cooldown_steps <= training.steps, "training.cooldown_steps: more than training.steps; set it, too"),
         (data.max_length % data.length_multiple == 0,
          "data.max_length: must be a multiple of data.length_multiple"),
         (training.batch_frames >= model.ratio * data.max_length,
@@ -326,7 +327,7 @@ def from_json(text: str, where: str = "config.json") -> Config:
     try:
         tree = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{where}: not valid JSON ({_one_line(error)}); restore it from a backup") from None
+        raise ConfigError(f"{where}: not valid JSON ({one_line(error)}); restore it from a backup") from None
     config = _build(Config, tree, where)
     validate(config)
     return config
@@ -385,14 +386,4 @@ def _build(cls: type, tree: Any, where: str) -> Any:
     try:
         return cls(**values)
     except TypeError as error:
-        raise ConfigError(f"{where}: {_one_line(error)}") from None
-
-
-def nearest(name: str, known: Any) -> str:
-    """What a mistyped name may have meant, as the end of a message."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(near)}?" if near else ""
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+        raise ConfigError(f"{where}: {one_line(error)}") from None

@@ -4,6 +4,20 @@ Each carries one line: what is wrong, where, and what to do. The command line pr
 `exit_code`; it never shows a traceback for them. Anything else that escapes is a defect of natjax.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def one_line(error: BaseException | str) -> str:
+    """What another program says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a mistyped name may have meant, as the end of a message."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
 
 class UserError(Exception):
     """Base of all errors that the user can mend. The message is a single line."""

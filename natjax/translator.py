@@ -2,20 +2,20 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from natjax import objectives
-from natjax.config import Config
+from natjax import memory, objectives
+from natjax.config import Config, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
 from natjax.decoding import single_pass
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
-from natjax.errors import UserError
+from natjax.errors import ConfigError, UserError
 from natjax.models import nat
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
@@ -61,8 +61,8 @@ class Translator:
         params: the weights, in the form that the compiled pass takes them (`single_pass.prepare`).
 
     >>> translator = Translator.load("runs/demo")                   # doctest: +SKIP
-    >>> translator.translate(["The old farmer sells the horse."])   # doctest: +SKIP
-    ['Der alte Bauer verkauft das Pferd.']
+    >>> translator.translate([SENTENCE])   # doctest: +SKIP
+    [TRANSLATION]
     """
 
     def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None):
@@ -90,23 +90,37 @@ class Translator:
         return None if params is None else single_pass.prepare(params, self.config.model.dtype)
 
     @classmethod
-    def load(cls, path: str | Path, *, decode: str = "greedy", say: Callable[[str], None] = _warn) -> "Translator":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        decode: str = "greedy",
+        blank_penalty: float | None = None,
+        say: Callable[[str], None] = _warn,
+    ) -> "Translator":
         """Loads a workdir.
 
         Args:
             path: a workdir of `natjax train`. Of its averages and checkpoints the one with the best validation BLEU
                 is used; of an unfinished run, the latest checkpoint.
             decode: "greedy".
+            blank_penalty: in place of the config's `decoding.blank_penalty`.
             say: told of damaged weights that are passed over; a Python warning unless given.
 
         Raises:
             WorkdirError: something that translating needs is not there.
             CheckpointError: the weights are damaged.
+            ConfigError: the blank's penalty is out of range, or the model was trained with a loss that has no blank.
             UserError: a way of decoding that does not exist.
         """
         if decode != "greedy":
             raise UserError(f"unknown way of decoding {decode!r}; choose greedy")
         config, vocabularies, params = workdirs.load_model(Path(path), say)
+        if blank_penalty is not None:
+            if objectives.build(config).needs_length:
+                raise ConfigError(f"{path}: trained with {config.objective.loss}, which has no blank to hold back")
+            config = replace(config, decoding=replace(config.decoding, blank_penalty=float(blank_penalty)))
+            validate(config)
         return cls(config, vocabularies, params)
 
     def with_params(self, params: PyTree) -> "Translator":
@@ -213,8 +227,10 @@ class Translator:
         )
 
     def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
-        plan = self._plan(segments.sources)
-        return single_pass.passes(self._decode, self.params, plan, segments.sources, **options)
+        plan, frames = self._plan(segments.sources), self.config.decoding.batch_frames
+        too_large = f"batches of decoding.batch_frames {frames:,} do not fit into memory; lower it in config.json"
+        with memory.explained(too_large):
+            yield from single_pass.passes(self._decode, self.params, plan, segments.sources, **options)
 
     def _translation(self, parts: list["_Segment"]) -> Translation:
         vocabulary = self.vocabularies.target

@@ -21,6 +21,7 @@ ALLOWED = {
     "natjax.frames": set(),
     "natjax.config": {"natjax.errors", "natjax.frames"},
     "natjax.atomic": {"natjax.errors"},
+    "natjax.memory": {"natjax.errors"},
     "natjax.ctc": {"natjax.typing"},
     "natjax.data": DATA,
     "natjax.layers": LAYERS,
@@ -29,8 +30,8 @@ ALLOWED = {
     "natjax.decoding": OBJECTIVES | {"natjax.decoding"},
     "natjax.evaluation": LOW | {"natjax.evaluation"},
     "natjax.training": OBJECTIVES | DATA | {"natjax.decoding", "natjax.evaluation", "natjax.training",
-                                            "natjax.translator"},
-    "natjax.translator": OBJECTIVES | DATA | {"natjax.decoding", "natjax.training"},
+                                            "natjax.translator", "natjax.memory"},
+    "natjax.translator": OBJECTIVES | DATA | {"natjax.decoding", "natjax.training", "natjax.memory"},
     "natjax.cli": None,  # everything
     "natjax.__main__": {"natjax.cli"},
     "natjax": set(),

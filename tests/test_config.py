@@ -88,7 +88,7 @@ def test_mistaken_overrides_are_one_line(arguments, words):
         ("training", "save_every", 0), ("training", "save_every", 4), ("training", "seed", -1), ("data", "buckets", 0),
         ("data", "max_length", 41), ("training", "batch_frames", 50), ("model", "heads", 0),
         ("model", "ratio", float("nan")), ("decoding", "max_source_length", 1), ("decoding", "length_candidates", 0),
-        ("decoding", "blank_penalty", -0.5),
+        ("decoding", "blank_penalty", -0.5), ("training", "cooldown_steps", 100_000),
         ("training", "eval_sentences", 0), ("model", "encoder_layers", 0), ("training", "learning_rate", float("inf")),
     ],
 )  # fmt: skip
@@ -206,6 +206,14 @@ def test_a_name_that_does_not_exist_gets_the_nearest_and_all_others():
         load_config("multi30k_ende")
     with pytest.raises(ConfigError, match=r"xyz: .*\(demo, hard, multi30k_en_de.*\)$"):
         load_config("xyz")
+
+
+def test_a_file_in_the_folder_is_not_taken_for_a_config_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("demo").write_text("raise RuntimeError('executed')")
+    assert load_config("demo").name == "demo"
+    with pytest.raises(ConfigError, match="executed"):
+        load_config("./demo")
 
 
 def test_variables(monkeypatch):

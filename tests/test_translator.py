@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
+from natjax import memory
 from natjax.data.prepare import read_corpus, train_vocabularies
 from natjax.data.vocab import Vocabulary
-from natjax.errors import UserError, VocabularyError, WorkdirError
+from natjax.errors import ConfigError, UserError, VocabularyError, WorkdirError
 from natjax.models import nat
 from natjax.translator import Translator, _cut
 
@@ -209,6 +210,23 @@ def test_the_config_holds_the_blank_back(translator, params):
 
     assert emitted(2.5) == {""}
     assert emitted(3.5) == {translator.vocabularies.target.pieces([9])[0]}
+
+
+def test_a_model_without_blanks_has_none_to_hold_back(vocabularies, monkeypatch):
+    config = tiny.config()
+    for loss, penalty, message in (("ce", 1.0, "trained with ce, which has no blank"), ("ctc", -1.0, "blank_penalty")):
+        kept = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
+        monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_, kept=kept: (kept, vocabularies, None))
+        with pytest.raises(ConfigError, match=message):
+            Translator.load("runs/a", blank_penalty=penalty)
+    assert Translator.load("runs/a", blank_penalty=0.75).config.decoding.blank_penalty == 0.75
+
+
+def test_too_little_memory_is_one_line():
+    with pytest.raises(UserError, match="lower it"), memory.explained("too large; lower it"):
+        jax.block_until_ready(jax.jit(lambda: jnp.zeros(1 << 44))())
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), memory.explained("too large"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
 def test_length_candidates_run(translator):

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         _score("vanilla NAT, golden length", translator, test, difficulty, golden),
     ]
     _train(ctc, workdir, "CTC")
-    rows.append(_score("CTC", Translator.load(workdir), test, difficulty))
+    for system, penalty in (("CTC, plain argmax", 0.0), ("CTC", ctc.decoding.blank_penalty)):
+        rows.append(_score(system, Translator.load(workdir, blank_penalty=penalty), test, difficulty))
 
     console.print(_table(rows, len(test.sources), ctc.training.steps))
     atomic.write_text(workdir / "demo.json", _as_json(rows, ctc, len(test.sources)))

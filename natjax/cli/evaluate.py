@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from natjax.cli.model import add_decoding, load
 from natjax.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -47,13 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compound-split", action="store_true", help="break words at inner hyphens, as some WMT14 En-De papers do"
     )
     parser.add_argument(
-        "--language", metavar="L", default="de", help="target language of --tokenize moses (default: de)"
+        "--language",
+        metavar="L",
+        help="target language of --tokenize moses (default: the model's; de for --hypothesis)",
     )
     parser.add_argument(
         "--metric-plugin", metavar="F", help="Python file with score(sources, hypotheses, references) -> {name: number}"
     )
     parser.add_argument("--output", metavar="F", help="write the translations of --model here")
-    parser.add_argument("--decode", metavar="D", default="greedy", help="how --model decodes (default: greedy)")
+    add_decoding(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -67,12 +70,17 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """
     if args.model and not args.source:
         raise UserError("--model needs the text to translate; add --source FILE")
+    if args.blank_penalty is not None and not args.model:
+        raise UserError("--blank-penalty is for the translations of a model; use it with --model only")
     if args.output and not args.model:
         raise UserError("--output writes the translations of a model; use it with --model only")
     if args.output and not Path(args.output).parent.is_dir():
         raise UserError(f"{args.output}: its folder does not exist; make it first")
     if args.output and (Path(args.output).is_dir() or not os.access(Path(args.output).parent, os.W_OK)):
         raise UserError(f"{args.output}: cannot be written; name another file")
+    for name in [*args.reference, args.source, args.baseline]:
+        if args.output and name and Path(name).resolve() == Path(args.output).resolve():
+            raise UserError(f"{args.output}: is read, too; name another file for --output")
     if args.metric_plugin and not args.source:
         raise UserError("--metric-plugin is given the source too; add --source FILE")
 
@@ -85,7 +93,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     texts = {name: read_lines(name) for name in [*args.reference, *names]}
     _check_alignment(texts)
     references = _gather_references(args.reference, [texts[name] for name in args.reference])
-    tokens = {"tokenize": args.tokenize, "compound_split": args.compound_split, "language": args.language}
+    tokens = {"tokenize": args.tokenize, "compound_split": args.compound_split, "language": args.language or "de"}
     bleu_metric(**tokens)
     plugin = load_metric_plugin(args.metric_plugin) if args.metric_plugin else None
 
@@ -94,9 +102,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         from natjax.cli.runtime import set_up_jax
 
         set_up_jax()
-        from natjax.translator import Translator
-
-        translator = Translator.load(args.model, decode=args.decode, say=_say)
+        translator = load(args, _say)
+        tokens["language"] = args.language or translator.config.data.target_language
         hypotheses, seconds = _translate(translator, args.source, texts[args.source])
         if args.output:
             atomic.write_text(args.output, "".join(line + "\n" for line in hypotheses), UserError)

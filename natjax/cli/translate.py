@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from natjax.cli.model import add_decoding, load
 from natjax.errors import DataError
 
 SUMMARY = "translate stdin to stdout, line by line"
@@ -30,7 +31,7 @@ BLOCK = 2048  # lines that are translated together when they are there
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
     parser.add_argument("--model", metavar="W", required=True, help="a workdir of `natjax train` or `natjax demo`")
-    parser.add_argument("--decode", metavar="D", default="greedy", help="how to decode (default: greedy)")
+    add_decoding(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, tokens, frames, score ...")
 
 
@@ -43,11 +44,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     from natjax.cli.runtime import set_up_jax
 
     set_up_jax()
-    from natjax.translator import Translator
-
     if isinstance(sys.stdout, io.TextIOWrapper):  # not where a program has put something else in its place
         sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
-    translator = Translator.load(args.model, decode=args.decode, say=lambda s: print(f"natjax: {s}", file=sys.stderr))
+    translator = load(args, lambda line: print(f"natjax: {line}", file=sys.stderr))
     number = 0  # of lines that came before the block
 
     def on_cut(place: int, segments: int) -> None:

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: loss, feasibility, collapse. Usable on its own, in any JAX program."""
+"""Connectionist temporal classification: losses, alignment, occupancy, top-k, collapse; usable in any JAX program."""
 
 from natjax.ctc._alignment import Alignment, occupancy, viterbi_alignment
 from natjax.ctc._check import check

@@ -51,9 +51,9 @@ def prepare(config: Config, folder: str | Path, report: Callable[[str], None]) -
     for split, text, limits in (("train", train, train_limits), ("valid", valid, valid_limits)):
         if not any(source and target for source, target in zip(*text)):
             raise _nothing_left(split, FilterReport(limits, total=len(text[0]), empty=len(text[0])))
-    vocabularies = train_vocabularies(train, config)
+    vocabularies = given_vocabularies(config) if config.vocab.path else train_vocabularies(train, config)
     sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in vocabularies.files().values())
-    report(f"vocabulary: {sizes} pieces ({config.vocab.algorithm})")
+    report(f"vocabulary: {sizes} pieces ({config.vocab.path or config.vocab.algorithm})")
     splits, filters = {}, {}
     for split, text, limits in (("train", train, train_limits), ("valid", valid, valid_limits)):
         splits[split], counts = _encode(text, vocabularies, limits)
@@ -71,7 +71,7 @@ def recipe(config: Config) -> dict[str, Any]:
     fields = {f"data.{name}": value for name, value in dataclasses.asdict(config.data).items()}
     for name in ("store", "obtain", "buckets", "length_multiple"):
         del fields[f"data.{name}"]
-    fields |= {f"vocab.{name}": value for name, value in dataclasses.asdict(config.vocab).items()}
+    fields |= {f"vocab.{name}": value for name, value in dataclasses.asdict(config.vocab).items() if value != ""}
     fields["objective.target_eos"] = config.objective.target_eos
     if config.data.embedded != "none":
         fields["grammar_version"] = grammar.GRAMMAR_VERSION
@@ -100,6 +100,8 @@ def open_prepared(config: Config, folder: str | Path) -> tuple[Store, Vocabulari
     if config.data.embedded == "none":
         _check_text(config, folder, store.metadata.get("text_bytes", {}))
     vocabularies = Vocabularies.load(folder)
+    if config.vocab.path:
+        _check_vocabularies(config, folder, vocabularies)
     recorded = store.metadata.get("vocabularies")
     found = {side: {"size": len(v), "fingerprint": v.fingerprint} for side, v in vocabularies._asdict().items()}
     if recorded != found:
@@ -162,6 +164,34 @@ def corpus_files(config: Config, splits: tuple[str, ...] = ("train", "valid")) -
         if not file.is_file():
             raise DataError(f"{file}: no such file; check data.root{obtain}")
     return files
+
+
+def given_vocabularies(config: Config) -> Vocabularies:
+    """The vocabulary of `vocab.path`.
+
+    Raises:
+        VocabularyError: there is none, or it is damaged.
+        ConfigError: it is joint where the config wants two, or the other way round.
+    """
+    vocabularies = Vocabularies.load(expand(config.vocab.path))
+    if vocabularies.joint != config.vocab.joint:
+        option = "--vocab.joint" if vocabularies.joint else "--vocab.no-joint --model.no-share-embeddings"
+        kind = "joint" if vocabularies.joint else "separate"
+        raise ConfigError(f"vocab.path: {config.vocab.path} has a {kind} vocabulary; set {option}")
+    return vocabularies
+
+
+def _check_vocabularies(config: Config, folder: str | Path, vocabularies: Vocabularies) -> None:
+    """That `vocab.path` still holds the store's vocabulary. Like text, one that is gone is no mistake."""
+    try:
+        there = any(Path(expand(config.vocab.path)).glob("vocab*.model"))
+    except ConfigError:
+        return
+    if there and [v.fingerprint for v in given_vocabularies(config)] != [v.fingerprint for v in vocabularies]:
+        raise StoreError(
+            f"{folder}: the vocabulary of {config.vocab.path} has changed since the store was made; run natjax prepare "
+            "again"
+        )
 
 
 def train_vocabularies(text: Text, config: Config) -> Vocabularies:

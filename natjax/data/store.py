@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from natjax.atomic import new_folder
+from natjax.atomic import new_folder, sha256
 from natjax.data.vocab import EOS, PAD, Vocabularies
-from natjax.errors import StoreError
+from natjax.errors import StoreError, one_line
 
 FORMAT = 1
 _SPLITS = ("train", "valid")
@@ -169,7 +169,7 @@ def write_store(
         about["files"] = {
             path.name: {
                 "bytes": path.stat().st_size,
-                "sha256": _sha256(path),
+                "sha256": sha256(path),
                 **({"dtype": str(arrays[path.name].dtype)} if path.name in arrays else {}),
             }
             for path in sorted(new.iterdir())
@@ -209,7 +209,7 @@ def open_store(folder: str | Path) -> Store:
             raise _unusable(path, "missing")
         if path.stat().st_size != expected["bytes"]:
             raise _unusable(path, f"{path.stat().st_size:,} bytes instead of {expected['bytes']:,}")
-        if _sha256(path) != expected["sha256"]:
+        if sha256(path) != expected["sha256"]:
             raise _unusable(path, "its content has changed (sha256)")
     splits = {}
     for split, counts in metadata["splits"].items():
@@ -226,7 +226,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _unusable(path, f"not readable as JSON, {' '.join(str(error).split())}") from None
+        raise _unusable(path, f"not readable as JSON, {one_line(error)}") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else type(metadata).__name__
         raise _unusable(path, f"store format {found!r} instead of {FORMAT}")
@@ -247,7 +247,7 @@ def _open_side(folder: Path, prefix: str, rows: int, files: dict) -> tuple[np.nd
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise _unusable(path, f"not readable as numpy array, {' '.join(str(error).split())}") from None
+            raise _unusable(path, f"not readable as numpy array, {one_line(error)}") from None
         if str(array.dtype) != files[name].get("dtype") or array.ndim != 1:
             raise _unusable(path, f"holds {array.dtype} of rank {array.ndim}")
         arrays.append(array)
@@ -303,8 +303,3 @@ def _gather(tokens: np.ndarray, offsets: np.ndarray, rows: np.ndarray, into: np.
     inside = np.arange(into.shape[1]) < lengths[:, None]
     into[: len(rows)][inside] = tokens[(offsets[rows][:, None] + np.arange(into.shape[1]))[inside]]
     return lengths.astype(np.int32)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

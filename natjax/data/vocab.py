@@ -13,7 +13,7 @@ import sentencepiece
 
 from natjax.atomic import write_bytes
 from natjax.config import VocabConfig
-from natjax.errors import VocabularyError
+from natjax.errors import VocabularyError, one_line
 
 # As in natjax.typing, which cannot be imported where jax is not wanted.
 PAD, BOS, EOS, UNK = range(4)
@@ -182,4 +182,4 @@ def _explain(message: str, size: int) -> str:
         )
     if "sentences_.empty()" in message:
         return "the vocabulary has no text to be trained on; check the training files"
-    return f"SentencePiece cannot train the vocabulary: {' '.join(message.split())}"
+    return f"SentencePiece cannot train the vocabulary: {one_line(message)}"

@@ -26,7 +26,7 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from natjax.errors import DataError, UserError
+from natjax.errors import DataError, UserError, one_line
 
 TOKENIZERS = ("13a", "none", "moses", "intl", "zh", "ja-mecab", "ko-mecab", "char")
 """Choices of `tokenize`. sacreBLEU's others download a model when first used, so they are left out."""
@@ -207,7 +207,7 @@ def load_metric_plugin(path: str | Path) -> MetricPlugin:
             isinstance(name, str) and isinstance(value, Real) and math.isfinite(value) for name, value in result.items()
         ):
             raise UserError(
-                f"{path}: score() must return a dict of names and finite numbers, not {_one_line(repr(result))}"
+                f"{path}: score() must return a dict of names and finite numbers, not {one_line(repr(result))[:200]}"
             )
         return {name: float(value) for name, value in result.items()}
 
@@ -228,8 +228,4 @@ def _moses_tokenizer(language: str) -> Callable[[str], str]:
 
 
 def _describe(error: BaseException) -> str:
-    return _one_line(f"{type(error).__name__}: {error}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]
+    return one_line(f"{type(error).__name__}: {error}")[:200]

@@ -10,9 +10,10 @@ from natjax.typing import Array
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """f32[length, width], sines in the first half and cosines in the second (Vaswani et al. 2017, section 3.5).
+    """f32[length, width], sines in the first half and cosines in the second.
 
-    Frequencies run geometrically from 1 to 1/10,000.
+    Vaswani et al. 2017, section 3.5, in the form of their tensor2tensor: frequencies run geometrically from 1 to
+    1/10,000, both included (the paper's sines and cosines alternate, and stop short of 1/10,000).
     """
     frequency = np.exp(-np.log(10_000.0) * np.arange(width // 2) / max(width // 2 - 1, 1))
     angle = np.arange(length)[:, None] * frequency[None, :]

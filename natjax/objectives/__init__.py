@@ -13,12 +13,12 @@ from natjax.objectives.ctc import CTC
 
 def build(config: Config) -> Objective:
     """The loss that a config names."""
-    smoothing = config.objective.label_smoothing
+    smoothing, eos = config.objective.label_smoothing, config.objective.target_eos
     match config.objective.loss:
         case "ctc":
-            return CTC(config.model.ratio, smoothing)
+            return CTC(config.model.ratio, smoothing, eos)
         case "ce":
-            return CrossEntropy(smoothing)
+            return CrossEntropy(smoothing, eos)
     raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | ce")
 
 

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple, Protocol
 
-from natjax.typing import Array, Head
+import jax.numpy as jnp
+
+from natjax.typing import EOS, Array, Head
 
 
 class Targets(NamedTuple):
@@ -44,3 +46,18 @@ class Objective(Protocol):
 
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Frame tokens i32[B, T] -> (tokens i32[B, T] packed to the left and padded with 0, lengths i32[B])."""
+
+
+def until_eos(tokens: Array, lengths: Array) -> tuple[Array, Array]:
+    """Rows cut before their first eos, for models whose targets end in one (`objective.target_eos`).
+
+    Args:
+        tokens: i32[B, T], padded with 0.
+        lengths: i32[B].
+
+    Returns:
+        What it is given, shortened: what lies behind is 0.
+    """
+    place_T = jnp.arange(tokens.shape[1], dtype=lengths.dtype)[None, :]
+    end_B = jnp.min(jnp.where(tokens == EOS, place_T, lengths[:, None]), axis=1, initial=tokens.shape[1])
+    return jnp.where(place_T < end_B[:, None], tokens, 0), end_B

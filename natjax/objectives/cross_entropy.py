@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax.layers.head import logits
-from natjax.objectives.base import Targets
+from natjax.objectives.base import Targets, until_eos
 from natjax.typing import Array, Head
 
 
@@ -18,9 +18,11 @@ class CrossEntropy:
 
     Attributes:
         label_smoothing: ε towards the uniform distribution, real positions only.
+        target_eos: targets end in eos, and translations end before it.
     """
 
     label_smoothing: float = 0.0
+    target_eos: bool = False
     needs_length: ClassVar[bool] = True
 
     def max_frames(self, S: int, N: int) -> int:
@@ -51,4 +53,5 @@ class CrossEntropy:
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Cuts each row at its length."""
         real_BT = jnp.arange(frames.shape[1])[None, :] < frame_lengths[:, None]
-        return jnp.where(real_BT, frames, 0), frame_lengths
+        collapsed = jnp.where(real_BT, frames, 0), frame_lengths
+        return until_eos(*collapsed) if self.target_eos else collapsed

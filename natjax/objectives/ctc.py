@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from natjax import ctc
 from natjax.frames import frame_count
-from natjax.objectives.base import Targets
+from natjax.objectives.base import Targets, until_eos
 from natjax.typing import BLANK, Array, Head
 
 
@@ -16,10 +16,12 @@ class CTC:
     Attributes:
         ratio: λ, frames per source piece.
         label_smoothing: ε of `ctc.ctc_loss`.
+        target_eos: targets end in eos, and translations end before it.
     """
 
     ratio: float
     label_smoothing: float = 0.0
+    target_eos: bool = False
     needs_length: ClassVar[bool] = False
 
     def max_frames(self, S: int, N: int) -> int:
@@ -50,4 +52,5 @@ class CTC:
 
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Merges repeats, drops blanks."""
-        return ctc.collapse(frames, frame_lengths, blank_id=BLANK)
+        collapsed = ctc.collapse(frames, frame_lengths, blank_id=BLANK)
+        return until_eos(*collapsed) if self.target_eos else collapsed

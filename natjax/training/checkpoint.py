@@ -7,7 +7,6 @@ kill or a full disk leaves the previous ones as they were; what was damaged late
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -21,8 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax.atomic import new_folder
-from natjax.errors import CheckpointError
+from natjax.atomic import new_folder, sha256
+from natjax.errors import CheckpointError, one_line
 from natjax.typing import PyTree
 
 ARRAYS, INFO, CHECKSUMS = "arrays", "info.json", "checksums.json"
@@ -53,7 +52,7 @@ def save(folder: Path, tree: PyTree, info: dict[str, Any]) -> None:
             code = int(refused[1]) if refused else errno.ENOSPC
             raise OSError(code, os.strerror(code)) from error
         (temporary / INFO).write_text(json.dumps(info, indent=2) + "\n")
-        sums = {str(f.relative_to(temporary)): _sha256(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+        sums = {str(f.relative_to(temporary)): sha256(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
 
 
@@ -128,10 +127,10 @@ def verify(folder: Path) -> None:
         if INFO not in sums or not any(name.startswith(f"{ARRAYS}/") for name in sums):
             raise CheckpointError(f"{folder / CHECKSUMS}: damaged (does not name all files)")
         for name, wanted in sums.items():
-            if _sha256(folder / name) != wanted:
+            if sha256(folder / name) != wanted:
                 raise CheckpointError(f"{folder / name}: damaged (checksum differs)")
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: incomplete or damaged ({' '.join(str(error).split())})") from error
+        raise CheckpointError(f"{folder}: incomplete or damaged ({one_line(error)})") from error
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / INFO).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / INFO}: damaged ({' '.join(str(error).split())})") from error
+        raise CheckpointError(f"{folder / INFO}: damaged ({one_line(error)})") from error
 
 
 def bleu_of(folder: Path, say: Callable[[str], None]) -> float:
@@ -236,8 +235,3 @@ def mean(trees: list[PyTree]) -> PyTree:
         return np.asarray(wide, np.asarray(leaves[0]).dtype)  # an array for scalars too, as checkpoints need
 
     return jax.tree.map(average, *trees)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import objectives
+from natjax import memory, objectives
 from natjax.config import Config, expand
 from natjax.data.feed import Feed
 from natjax.data.plan import Plan, choose_buckets, sequential
@@ -19,7 +18,7 @@ from natjax.data.prepare import open_prepared, prepare
 from natjax.data.store import Batch, Store
 from natjax.data.validation import ScoredText, validation_text
 from natjax.data.vocab import Vocabularies
-from natjax.errors import DivergedError, UserError, WorkdirError
+from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.models import nat
 from natjax.training import checkpoint, workdir
@@ -51,21 +50,6 @@ class Watch:
     samples: Callable[[list[tuple[str, str, str]]], None] = _silent
 
 
-@contextmanager
-def _memory_errors(config: Config) -> Iterator[None]:
-    """Says in one line that a batch needs more memory than there is."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        frames = config.training.batch_frames
-        raise UserError(
-            f"{config.name}: batches of training.batch_frames {frames:,} do not fit into memory; lower it, or the "
-            "model's sizes"
-        ) from error
-
-
 class _Stopping(Exception):
     """Unwinds an evaluation when a signal has arrived."""
 
@@ -86,9 +70,13 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
         UserError: see `natjax.errors`; `Interrupted` after a signal, once everything is saved.
     """
     watch = watch or Watch()
-    if init_from is not None:
+    if init_from is not None and not checkpoint.steps(Path(folder) / "checkpoints"):
         workdir.load_config(init_from)  # before anything is made
-    with workdir.locked(folder), StopRequest() as stop, _memory_errors(config):
+    too_large = (
+        f"{config.name}: batches of training.batch_frames {config.training.batch_frames:,} do not fit into memory; "
+        "lower it, or the model's sizes"
+    )
+    with workdir.locked(folder), StopRequest() as stop, memory.explained(too_large):
         workdir.check(folder, config)
         run = _Run(config, folder, watch, stop)
         state = run.restore_or_start(init_from)
@@ -143,7 +131,8 @@ class _Run:
         state = checkpoint.restore_latest(self.checkpoints, fresh, self.watch.say)
         if state is not None:
             self._check_resumed(int(state.step))
-            self.watch.say(f"resuming from step {int(state.step):,}")
+            ignored = f"; {init_from} is not looked at again" if init_from is not None else ""
+            self.watch.say(f"resuming from step {int(state.step):,}{ignored}")
             init_from = None
         elif init_from is not None:
             state = fresh._replace(params=self._weights_of(init_from, fresh.params))
@@ -173,7 +162,9 @@ class _Run:
         _, vocabularies, params = workdir.load_model(other, self.watch.say)
         theirs, ours = (tuple(v.fingerprint for v in pair) for pair in (vocabularies, self.vocabularies))
         if theirs != ours:
-            raise WorkdirError(f"{other}: another vocabulary than this run's; name its store with --data.store")
+            raise WorkdirError(
+                f"{other}: another vocabulary than this run's; take that one with --vocab.path {other}, in a new store"
+            )
         shapes = [jax.tree.map(np.shape, tree) for tree in (params, like)]
         if shapes[0] != shapes[1]:
             raise WorkdirError(f"{other}: a model of other sizes; --init-from needs the same model section")
@@ -275,7 +266,7 @@ class _Run:
         if samples:
             shown = zip(text.sources[:3], text.references, translations)
             self.watch.samples([(source, references[0], hypothesis) for source, references, hypothesis in shown])
-        scores = score(translations, text.references, language=self.config.data.target_language)
+        scores = score(translations, text.references)
         loss = float(sums.loss / max(sums.tokens, 1))
         values = loss, int(sums.infeasible), scores.bleu, scores.chrf, scores.bp, scores.repetition_rate
         return dict(zip(_SCORES, values, strict=True))

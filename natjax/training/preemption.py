@@ -37,7 +37,7 @@ class StopRequest:
         self.signal = signal.Signals(number)
         if not self._deferred:
             raise self.interrupted(
-                f"stopped by {self.signal.name} before anything was saved; run the same command again"
+                f"stopped by {self.signal.name} before this run added anything; run the same command again"
             )
 
     def defer(self) -> None:

@@ -7,6 +7,7 @@ import types
 from typing import ClassVar
 
 import pytest
+import tiny
 
 from natjax.cli import evaluate
 from natjax.errors import DataError, UserError
@@ -53,19 +54,20 @@ def translator(monkeypatch):
 
         loaded: ClassVar = []
         warm: ClassVar = ()
+        config = tiny.config()
 
         @classmethod
-        def load(cls, path, *, decode, say):
-            cls.loaded.append((path, decode))
+        def load(cls, path, *, decode, blank_penalty, say):
+            cls.loaded.append((path, decode, blank_penalty))
             return cls()
 
         def warm_up(self, lines):
             self.warm = tuple(lines)
-            time.sleep(0.5)
+            time.sleep(5)
 
         def translate(self, lines, *, on_cut):
             if tuple(lines) != self.warm:
-                time.sleep(1)
+                time.sleep(5)
             for place, line in enumerate(lines):
                 if line.isupper():
                     on_cut(place, 2)
@@ -127,13 +129,13 @@ def test_a_model_translates_the_source(translator, files, tmp_path, capsys):
     output = tmp_path / "hyp"
     arguments = ["--model", "runs/a", "--source", files("src", "abc"), "--reference", files("ref", REFERENCES)]
     report = run_json([*arguments, "--output", str(output), "--decode", "beam"], capsys)
-    assert translator.loaded == [("runs/a", "beam")]
+    assert translator.loaded == [("runs/a", "beam", None)]
     assert report["bleu"] == score(HYPOTHESES, [[line] for line in REFERENCES]).bleu
-    assert 0 <= report["seconds"] < 0.4  # neither warming up nor compiling
+    assert 0 <= report["seconds"] < 4  # neither warming up nor compiling
     assert output.read_text(encoding="utf-8") == "".join(line + "\n" for line in HYPOTHESES)
-    run(arguments)
+    run([*arguments, "--blank-penalty", "0.5"])
     assert "seconds" in capsys.readouterr().out
-    assert translator.loaded[-1] == ("runs/a", "greedy")
+    assert translator.loaded[-1] == ("runs/a", "greedy", 0.5)
 
 
 def test_cut_source_lines_are_told_on_stderr(translator, files, capsys):
@@ -175,6 +177,12 @@ def test_a_plugin_adds_its_scores(inputs, files, capsys):
             "no such metric plugin",
         ),
         (["--model", "runs/a", "--reference", "{ref}"], UserError, "add --source"),
+        (
+            ["--model", "runs/a", "--source", "{short}", "--reference", "{ref}", "--output", "{ref}"],
+            UserError,
+            "ref: is read, too; name another file for --output",
+        ),
+        (["--hypothesis", "{ref}", "--reference", "{ref}", "--blank-penalty", "1"], UserError, "with --model only"),
         (
             ["--model", "runs/a", "--source", "{ref}", "--reference", "{ref}", "--output", "{missing}/hyp"],
             UserError,

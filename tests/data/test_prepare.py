@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, Voca
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
 from natjax.data.prepare import open_prepared, prepare, recipe
-from natjax.errors import DataError, StoreError, UserError, VocabularyError
+from natjax.data.vocab import Vocabularies
+from natjax.errors import ConfigError, DataError, StoreError, UserError, VocabularyError
 
 SOURCE = [f"the {colour} {thing} \u00a0 number {i} is here ." for i in range(12)
           for colour in ("red", "green") for thing in ("house", "garden")]  # fmt: skip
@@ -178,7 +180,35 @@ def test_every_field_of_data_and_vocabulary_is_in_the_recipe_or_named_here(confi
     without = {"data.store", "data.obtain", "data.buckets", "data.length_multiple"}
     fields = {f"data.{field.name}" for field in dataclasses.fields(DataConfig)}
     fields |= {f"vocab.{field.name}" for field in dataclasses.fields(VocabConfig)}
-    assert set(recipe(config)) == fields - without | {"objective.target_eos", "frames_ratio"}
+    given = change(config, {"vocab.path": "somewhere"})
+    assert set(recipe(given)) == fields - without | {"objective.target_eos", "frames_ratio"}
+    assert set(recipe(config)) == set(recipe(given)) - {"vocab.path"}
+
+
+def test_a_given_vocabulary_is_taken_as_it_is(config, tmp_path):
+    prepare(config, tmp_path / "first", silent)
+    write(tmp_path / "distilled", SOURCE, [line.replace("Nummer", "Name") for line in TARGET])
+    other = change(
+        config, {"data.root": str(tmp_path / "distilled"), "vocab.path": str(tmp_path / "first"), "vocab.size": 99}
+    )
+    prepare(other, tmp_path / "second", silent)
+    store, vocabularies = open_prepared(other, tmp_path / "second")
+    assert vocabularies.target.model == Vocabularies.load(tmp_path / "first").target.model
+    rows = store.split("train")
+    words = vocabularies.target.decode([rows.target(row) for row in range(rows.rows)])
+    assert words == [normalise(line.replace("Nummer", "Name")) for line in TARGET]
+    with pytest.raises(StoreError, match=r"vocab\.path"):
+        open_prepared(change(other, {"vocab.path": ""}), tmp_path / "second")
+    with pytest.raises(ConfigError, match=r"first has a joint vocabulary; set --vocab\.joint"):
+        prepare(change(other, {"vocab.joint": False}), tmp_path / "third", silent)
+    prepare(change(config, {"vocab.size": 71}), tmp_path / "first", silent)
+    with pytest.raises(StoreError, match=r"first has changed since the store was made"):
+        open_prepared(other, tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    open_prepared(other, tmp_path / "second")
+    with pytest.raises(VocabularyError, match=r"first.vocab\.model: cannot be read"):
+        prepare(other, tmp_path / "third", silent)
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_vocabulary_that_was_exchanged_is_found(config, tmp_path):

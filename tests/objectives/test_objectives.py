@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
+from natjax import objectives
 from natjax.frames import frame_count
 from natjax.layers.dropout import step_noise
 from natjax.objectives import CTC, CrossEntropy
-from natjax.objectives.base import Targets
+from natjax.objectives.base import Targets, until_eos
 from natjax.objectives.training import objective_sums
 from natjax.typing import Head
 
@@ -122,3 +123,26 @@ def test_the_same_step_has_the_same_dropout_and_another_step_another():
 
     assert total(0) == total(0)
     assert total(0) != total(1)
+
+
+def test_translations_end_before_the_first_eos():
+    generator = np.random.default_rng(7)
+    tokens = generator.integers(1, 5, (50, 6))  # eos is 2
+    lengths = generator.integers(0, 7, 50)
+    tokens[np.arange(6)[None, :] >= lengths[:, None]] = 0
+    cut, ends = until_eos(jnp.asarray(tokens), jnp.asarray(lengths))
+    for row, length, found, end in zip(tokens.tolist(), lengths.tolist(), cut.tolist(), ends.tolist()):
+        words = row[:length]
+        expected = words[: words.index(2)] if 2 in words else words
+        assert found == expected + [0] * (6 - len(expected))
+        assert end == len(expected)
+
+
+@pytest.mark.parametrize("loss", ["ctc", "ce"])
+def test_only_targets_that_end_in_eos_are_cut_there(loss):
+    config = tiny.config()
+    frames, lengths = jnp.array([[5, 2, 0, 6]]), jnp.array([4])
+    for target_eos, expected in ((False, {"ctc": [5, 2, 6, 0], "ce": [5, 2, 0, 6]}[loss]), (True, [5, 0, 0, 0])):
+        changed = dataclasses.replace(config.objective, loss=loss, target_eos=target_eos)
+        tokens, _ = objectives.build(dataclasses.replace(config, objective=changed)).collapse(frames, lengths)
+        assert tokens[0].tolist() == expected

@@ -1,8 +1,10 @@
 """Training as a whole: it learns, stops and goes on bitwise, survives faults. Runs are tiny; their kills are real."""
 
+import contextlib
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,13 +121,23 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_checkpoint(config, t
     assert "\n" not in message
 
 
-def test_other_weights_to_start_from(config, undisturbed, tmp_path):
-    folder = tmp_path / "run"
-    start = tiny.read_params(workdir.best_weights(undisturbed[0], print)[0])
+def test_other_weights_to_start_from_on_other_text(config, undisturbed, tmp_path):
+    folder, first = tmp_path / "run", tmp_path / "first"
+    shutil.copytree(undisturbed[0], first)
+    start = tiny.read_params(workdir.best_weights(first, print)[0])
     still = tiny.changed(config, learning_rate=1e-30, steps=3)
-    train(still, folder, init_from=undisturbed[0])
+    still = dataclasses.replace(still, data=dataclasses.replace(still.data, embedded="hard", store=""))
+    with pytest.raises(WorkdirError, match=rf"another vocabulary .* take that one with --vocab\.path {first}"):
+        train(still, tmp_path / "mistaken", init_from=first)
+    still = dataclasses.replace(still, vocab=dataclasses.replace(still.vocab, path=str(first)))
+    train(still, folder, init_from=first)
     end = tiny.read_params(checkpoint.at(folder / "checkpoints", 3))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), end, start)
+    # The same command goes on without the weights that it started from.
+    shutil.rmtree(first)
+    said = []
+    train(still, folder, init_from=first, watch=Watch(say=said.append))
+    assert f"resuming from step 3; {first} is not looked at again" in said
 
 
 def test_starting_from_a_model_of_other_sizes_is_refused(config, undisturbed, tmp_path):
@@ -184,11 +196,18 @@ def _command(config, folder: Path, file: Path) -> list[str]:
 def test_killed_at_random_moments_it_ends_where_the_undisturbed_run_does(config, undisturbed, tmp_path):
     generator = np.random.default_rng(5)
     command = _command(config, tmp_path / "run", tmp_path / "config.py")
-    for _ in range(5):
+    kills, checkpoints = 0, tmp_path / "run" / "checkpoints"
+    for _ in range(20):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(float(generator.uniform(3, 15)))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(float(generator.uniform(2, 15)))
         process.kill()
-        process.wait()
+        kills += process.wait() == -signal.SIGKILL and bool(checkpoint.steps(checkpoints))
+        if process.returncode == 0:  # it was done before: from the start
+            shutil.rmtree(tmp_path / "run")
+        if kills == 3:  # after a checkpoint, and any number before one
+            break
+    assert kills == 3
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path / "run", 6), final_state(undisturbed[0], 6))

@@ -208,7 +208,7 @@ def test_metrics_after_the_restored_step_are_dropped(tmp_path):
 
 
 def test_signals_set_a_flag_and_a_second_interrupt_ends():
-    with pytest.raises(Interrupted, match="before anything was saved"), StopRequest():
+    with pytest.raises(Interrupted, match="before this run added anything"), StopRequest():
         os.kill(os.getpid(), signal.SIGTERM)
     with StopRequest() as stop:
         stop.defer()

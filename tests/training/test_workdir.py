@@ -274,7 +274,7 @@ def test_a_signal_while_preparing_leaves_nothing(config, tmp_path, monkeypatch, 
 
     monkeypatch.setattr("natjax.data.store.hashlib.file_digest", stopped)
     assert cli.main(["prepare", str(file), "--data.store", str(tmp_path / "new" / "store")]) == 75
-    assert "stopped by SIGTERM before anything was saved" in capsys.readouterr().err
+    assert "stopped by SIGTERM before this run added anything" in capsys.readouterr().err
     assert list((tmp_path / "new").iterdir()) == []
 
 
