@@ -61,8 +61,8 @@ class Translator:
         params: the weights, in the form that the compiled pass takes them (`single_pass.prepare`).
 
     >>> translator = Translator.load("runs/demo")                   # doctest: +SKIP
-    >>> translator.translate([SENTENCE])   # doctest: +SKIP
-    [TRANSLATION]
+    >>> translator.translate(["The very clever boy often feeds the dog here."])   # doctest: +SKIP
+    ['Der ganz besonders kluge Junge füttert immer wieder an diesem Ort den Hund.']
     """
 
     def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None):

@@ -20,7 +20,7 @@ SUMMARY = "train two small translators on an embedded corpus, score them, transl
 EPILOG = """examples:
   natjax demo
   natjax demo --workdir runs/demo
-  echo "The old farmer sells the horse today." | natjax translate --model runs/demo
+  echo "The very clever boy often feeds the dog here." | natjax translate --model runs/demo
 
 Vanilla NAT (cross-entropy by position) and CTC see the same pairs for the same number of updates. Every source has
 several valid translations; both are scored on held-out sentences against all of them. Run it again to resume.

@@ -16,7 +16,7 @@ from natjax.errors import DataError
 SUMMARY = "translate stdin to stdout, line by line"
 EPILOG = """examples:
   natjax translate --model runs/demo < in.en > out.de
-  echo "The old farmer sells the horse today." | natjax translate --model runs/demo
+  echo "The very clever boy often feeds the dog here." | natjax translate --model runs/demo
   natjax translate --model runs/demo --json < in.en | jq .score
 
 Text in and out is UTF-8, whatever the locale. Order is kept, an empty line stays empty, and each block of lines is
