@@ -2,11 +2,11 @@
 
     python benchmarks/ctc.py [loss|linear|top_k|alignment|growth ...]
 
-Writes benchmarks/results/ctc.json: what was asked for is measured anew, the rest stays as it was. Nothing else should
-run on the machine meanwhile. torch is compared where it is installed (extra: oracle).
+Writes benchmarks/results/ctc/<part>.json (ctc_gpu/ on a GPU). Nothing else should run on the machine meanwhile. torch
+is compared where it is installed (extra: oracle). All share one malloc, which keeps freed memory, as the command line
+of natjax sets it: else two thirds of the largest shape's time are page faults, the same ones for each competitor.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -90,25 +90,23 @@ def loss() -> dict[str, float]:
             return optax.losses.ctc_loss(z, paddings[0], rows[1], paddings[1]).sum()
 
         functions = [partial(jax.jit(jax.value_and_grad(f)), logits) for f in (cross_entropy, ours, peer)]
-        plain, mine, theirs = race(*functions)
+        functions += torch_ctc(np.asarray(logits), *(np.asarray(a) for a in rows))
+        plain, mine, theirs, *torch_seconds = race(*functions)
         found |= {f"loss_over_cross_entropy{name}": mine / plain, f"optax_over_loss{name}": theirs / mine,
                   f"loss_milliseconds{name}": 1000 * mine}  # fmt: skip
-        torch_seconds = torch_ctc(np.asarray(logits), *(np.asarray(a) for a in rows))
-        if torch_seconds:
-            again = race(functions[1])[0]
-            found[f"torch_over_loss{name}"] = torch_seconds / again
+        found |= {f"torch_over_loss{name}": seconds / mine for seconds in torch_seconds}
     B, T, N, V = 16, 128, 64, 8000
     rows = batch(B, T, N, V)
     whole = megabytes(jax.grad(lambda z: ctc.ctc_loss(z, *rows).sum()), normal(0, B, T, V))
     return found | {"gradient_temporary_mb": whole}
 
 
-def torch_ctc(logits: np.ndarray, frames: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> float | None:
-    """Median seconds of torch's loss with gradient, log-softmax included; None where torch is not installed."""
+def torch_ctc(logits: np.ndarray, frames: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> list[Callable]:
+    """torch's loss with gradient, log-softmax included; nothing where torch is not installed."""
     try:
         import torch
     except ImportError:
-        return None
+        return []
     z = torch.tensor(logits, requires_grad=True)
     frames, labels, sizes = (torch.tensor(a) for a in (frames, labels, sizes))
 
@@ -117,7 +115,7 @@ def torch_ctc(logits: np.ndarray, frames: np.ndarray, labels: np.ndarray, sizes:
         log_prob = z.log_softmax(-1).transpose(0, 1)
         torch.nn.functional.ctc_loss(log_prob, labels, frames, sizes, reduction="sum", zero_infinity=True).backward()
 
-    return race(run, seconds=6.0)[0]
+    return [run]
 
 
 def linear() -> dict[str, float]:
@@ -190,23 +188,34 @@ def growth() -> dict[str, float]:
         rows, logits = batch(16, T, N, 64), normal(0, 16, T, 64)
         function = jax.jit(jax.grad(lambda z, rows=rows: ctc.ctc_loss(z, *rows).sum()))
         found[f"milliseconds_at_{N}_labels"] = 1000 * race(partial(function, logits), seconds=4.0)[0]
+    for what in ("frames", "labels"):
+        sizes = {int(key.split("_")[2]): value for key, value in found.items() if key.endswith(what)}
+        slope = np.polyfit(np.log(list(sizes)), np.log(list(sizes.values())), 1)[0]
+        found[f"exponent_in_{what}"] = float(slope)  # 1: time is proportional
     return found
 
 
 def main() -> None:
     keep_freed_memory()  # for all alike, and before JAX starts its threads
-    result = RESULTS / ("ctc.json" if jax.default_backend() == "cpu" else "ctc_gpu.json")
+    folder = RESULTS / ("ctc" if jax.default_backend() == "cpu" else "ctc_gpu")
+    folder.mkdir(parents=True, exist_ok=True)
     parts = {f.__name__: f for f in (loss, linear, top_k, alignment, growth)}
-    metrics = json.loads(result.read_text())["metrics"] if result.exists() else {}
-    started = time.perf_counter()
     for name in sys.argv[1:] or parts:
+        started = time.perf_counter()
         found = parts[name]()
         for key, value in found.items():
             target = TARGETS.get(key)
             print(f"{key:<34} {value:10.3f}" + (f"   (target {target:g})" if target else ""), flush=True)
-        metrics |= found
-    write_result(result, name=result.stem, command=" ".join(["python", *sys.argv]), data="random numbers", seed=0,
-                 wall_seconds=time.perf_counter() - started, metrics=metrics, targets=TARGETS)  # fmt: skip
+        write_result(
+            folder / f"{name}.json",
+            name=f"{folder.name}/{name}",
+            command=f"python benchmarks/ctc.py {name}",
+            data="random numbers",
+            seed=0,
+            wall_seconds=time.perf_counter() - started,
+            metrics=found,
+            targets={key: value for key, value in TARGETS.items() if key in found},
+        )
 
 
 if __name__ == "__main__":

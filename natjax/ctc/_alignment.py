@@ -103,7 +103,8 @@ def _arguments(
     validate_labels(labels, label_lengths, logit_lengths)
     validate_logits(logits, labels, blank_id)
     options = _problem.checked_options(blank_id, 0.0, "inf", unroll)
-    return jax.lax.stop_gradient(logits), _problem.rows(logit_lengths, labels, label_lengths), options
+    rows = _problem.rows(logit_lengths, labels, label_lengths)
+    return *_problem.alike((jax.lax.stop_gradient(logits), rows)), options
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -120,7 +121,7 @@ def _compiled_occupancy(logits_BTV: Array, rows: Rows, options: Options) -> Arra
 def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignment:
     problem = _loss.pose(logits_BTV, rows, options)
     log_prob_TBU, _ = _loss.log_probs(logits_BTV, problem)
-    lattice, B, label_lengths_B = problem.lattice, logits_BTV.shape[0], rows.label_lengths
+    lattice, label_lengths_B = problem.lattice, rows.label_lengths
     first, last = jnp.zeros((), jnp.int32), problem.lattice.last
 
     def forwards(carry: tuple[Array, Array], log_prob_BU: Array) -> tuple[tuple[Array, Array], Array]:
@@ -135,13 +136,13 @@ def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignm
 
     nothing = first, jnp.full_like(lattice.start, -jnp.inf)
     (_, score_BL), pointer_TBL = jax.lax.scan(forwards, nothing, log_prob_TBU, unroll=options.unroll)
-    row_B, end_B = jnp.arange(B), 2 * label_lengths_B
-    blank_B, label_B = score_BL[row_B, end_B], score_BL[row_B, jnp.maximum(end_B - 1, 0)]
+    end_B = 2 * label_lengths_B
+    blank_B, label_B = _at(score_BL, end_B), _at(score_BL, jnp.maximum(end_B - 1, 0))
     by_label_B = (label_B > blank_B) & (label_lengths_B > 0)
 
     def backwards(carry: tuple[Array, Array], pointer_BL: Array) -> tuple[tuple[Array, Array], Array]:
         frame, state_B = carry
-        came_B = jnp.where((frame > last) | (frame == first), 0, pointer_BL[row_B, state_B].astype(jnp.int32))
+        came_B = jnp.where((frame > last) | (frame == first), 0, _at(pointer_BL, state_B).astype(jnp.int32))
         return (frame - 1, state_B - came_B), state_B
 
     start = jnp.int32(logits_BTV.shape[1] - 1), jnp.where(by_label_B, end_B - 1, end_B)
@@ -154,3 +155,8 @@ def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignm
     tokens_BT = jnp.take_along_axis(problem.slots, slot_BT, axis=1)
     real_BT = problem.real & possible_B[:, None]
     return Alignment(jnp.where(real_BT, tokens_BT, options.blank_id), jnp.where(possible_B, scores_B, -jnp.inf))
+
+
+def _at(values_BL: Array, state_B: Array) -> Array:
+    """The value of one state a row."""
+    return jnp.take_along_axis(values_BL, state_B[:, None], axis=1)[:, 0]

@@ -85,14 +85,15 @@ def natural(
     Returns:
         The lattice and ends_BL, bool[B, L].
     """
-    batch, size = labels_BN.shape
+    size = labels_BN.shape[1]
     state_L = jnp.arange(2 * size + 1, dtype=jnp.int32)[None, :]
     differs_BN = _pad_last(labels_BN[:, 1:] != labels_BN[:, :-1], 1, 0, False)[:, :size]
-    can_skip_BL = _interleave(jnp.zeros((batch, size + 1), bool), differs_BN)
+    never_BM = _pad_last(jnp.zeros_like(differs_BN), 0, 1, False)
+    can_skip_BL = _interleave(never_BM, differs_BN)
     behind_end_BL = state_L - 2 * label_lengths_B[:, None]
     lattice = Lattice(
         can_skip=can_skip_BL,
-        start=_zero_where(jnp.broadcast_to(state_L < 2, can_skip_BL.shape), dtype),
+        start=_zero_where((state_L < 2) & (behind_end_BL <= 0), dtype),
         first=jnp.zeros_like(logit_lengths_B),
         last=logit_lengths_B - 1,
     )

@@ -90,6 +90,7 @@ def linear_ctc_loss(
     """
     head, rows = _arguments(hidden, kernel, bias, logit_lengths, labels, label_lengths, blank_id)
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
+    head, rows = _problem.alike((head, rows))
     return _compiled_loss(head, rows, _Program(resolve(implementation, _KNOWN, _auto()), options))
 
 
@@ -147,6 +148,7 @@ def linear_ctc_objective(
     if weights.shape != rows.logit_lengths.shape:
         raise ValueError(f"weights must have the shape {rows.logit_lengths.shape}, got {weights.shape}")
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
+    head, weights, rows = _problem.alike((head, weights, rows))
     return _compiled_objective(head, weights, rows, _Program(resolve(implementation, _KNOWN, _auto()), options))
 
 
@@ -260,7 +262,7 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
 
     if weights_B is None:
         return _head.joined(lax.scan(body, None, inputs)[1][0], B, 0), None
-    zeros = jnp.zeros((D, V), dtype), None if head.bias is None else jnp.zeros((V,), dtype)
+    zeros = jax.tree.map(lambda array: jnp.zeros_like(array, dtype), (kernel_DV, head.bias))
     (to_kernel_DV, to_bias_V), (loss, to_hidden) = lax.scan(body, zeros, inputs)
     gradients = Head(_head.joined(to_hidden, B, 0), to_kernel_DV, to_bias_V)
     return _head.joined(loss, B, 0), jax.tree.map(lambda g, of: g.astype(of.dtype), gradients, head)
@@ -283,7 +285,7 @@ def _by_blocks(head: Head, rows: Rows, weights_B: Array, options: Options) -> tu
         to_hidden_RD, to_kernel_DX, to_bias_X = _head.gradients(slope_RX, live_RD, kernel_DX, bias_X)
         return sum_RD + to_hidden_RD, (to_kernel_DX, to_bias_X)
 
-    to_hidden_RD, (to_kernel, to_bias) = lax.scan(body, jnp.zeros((B * T, D), posterior.lse.dtype), blocks)
+    to_hidden_RD, (to_kernel, to_bias) = lax.scan(body, jnp.zeros_like(hidden_RD, posterior.lse.dtype), blocks)
     to_bias_V = None if head.bias is None else _head.joined(to_bias, V, 0)
     gradients = Head(to_hidden_RD.reshape(B, T, D), _head.joined(to_kernel, V, 1), to_bias_V)
     return loss_B, jax.tree.map(lambda g, of: g.astype(of.dtype), gradients, head)
@@ -300,18 +302,19 @@ def _losses_by_blocks(
     hidden_RD = head.hidden.reshape(B * T, D)
 
     def body(carry: tuple[Array, Array], block: tuple) -> tuple:
-        lse_BT, scores_BTU = carry
+        lse_BT, scores_TBU = carry
         index, kernel_DX, bias_X = block
         logits_BTX = _head.logits(hidden_RD, kernel_DX, bias_X).reshape(B, T, kernel_DX.shape[1])
         here_BU, place_BU = _place(problem.slots, index, n, V)
-        scores_BTU = jnp.where(here_BU[:, None, :], _loss.columns(logits_BTX, place_BU), scores_BTU)
-        return (jnp.logaddexp(lse_BT, log_sum_exp(logits_BTX)), scores_BTU), None
+        scores_TBU = jnp.where(here_BU, _loss.at_slots(logits_BTX, place_BU), scores_TBU)
+        return (jnp.logaddexp(lse_BT, log_sum_exp(logits_BTX)), scores_TBU), None
 
     # What no block holds is outside the vocabulary, and stays NaN.
-    start = jnp.full((B, T), -jnp.inf, dtype), jnp.full((B, T, problem.slots.shape[1]), jnp.nan, dtype)
-    (lse_BT, scores_BTU), _ = lax.scan(body, start, blocks)
+    unknown_BU = jnp.full_like(problem.slots, jnp.nan, dtype)
+    start = jnp.full_like(problem.real, -jnp.inf, dtype), jnp.broadcast_to(unknown_BU, (T, *unknown_BU.shape))
+    (lse_BT, scores_TBU), _ = lax.scan(body, start, blocks)
     lse_BT = _problem.finite(lse_BT)
-    log_prob_TBU = _problem.log_probs(problem, scores_BTU, lse_BT)
+    log_prob_TBU = _problem.log_probs(problem, scores_TBU, lse_BT)
     mean_BT = _head.mean_logit(head).reshape(B, T) if options.label_smoothing else None
     if not with_posterior:
         nll_B, possible_B = _problem.value(problem, log_prob_TBU, options.unroll)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from natjax.ctc import _lattice, _problem
 from natjax.ctc._check import validate_labels, validate_logits
@@ -94,7 +95,8 @@ def ctc_loss(
     validate_logits(logits, labels, blank_id)
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
     resolve(implementation, (Implementation.SCAN,), Implementation.SCAN)
-    return _compiled_loss(logits, _problem.rows(logit_lengths, labels, label_lengths), options)
+    logits, rows = _problem.alike((logits, _problem.rows(logit_lengths, labels, label_lengths)))
+    return _compiled_loss(logits, rows, options)
 
 
 def from_optax(
@@ -222,8 +224,8 @@ def slope(
 
     # The label columns are computed apart and put in place, not subtracted from what is there: a bfloat16 logit's
     # gradient is then rounded once, where softmax and occupancy nearly cancel too.
-    at_slots_BTU = gradient(columns(logits_BTX, place_BU), posterior.occupancy)
-    return jax.vmap(_put)(gradient(logits_BTX, 0.0), place_BU, at_slots_BTU)
+    at_columns_BTU = gradient(columns(logits_BTX, place_BU), posterior.occupancy)
+    return jax.vmap(_put)(gradient(logits_BTX, 0.0), place_BU, at_columns_BTU)
 
 
 def live(problem: Problem, posterior: Posterior, weights_B: Array) -> Array:
@@ -236,10 +238,28 @@ def columns(logits_BTX: Array, column_BU: Array) -> Array:
     return jnp.take_along_axis(logits_BTX, column_BU[:, None, :], axis=2, mode="fill")
 
 
+def at_slots(logits_BTX: Array, place_BU: Array) -> Array:
+    """logits[b, t, place[b, u]] as [T, B, U], as the recursions take them; NaN beyond the last column."""
+    return lax.gather(
+        logits_BTX,
+        place_BU[..., None],
+        lax.GatherDimensionNumbers(
+            offset_dims=(0,),
+            collapsed_slice_dims=(2,),
+            start_index_map=(2,),
+            operand_batching_dims=(0,),
+            start_indices_batching_dims=(0,),
+        ),
+        slice_sizes=(1, logits_BTX.shape[1], 1),
+        mode=lax.GatherScatterMode.FILL_OR_DROP,
+        fill_value=jnp.nan,
+    )
+
+
 def log_probs(logits_BTV: Array, problem: Problem) -> tuple[Array, Array]:
     """Log-probability of each slot's token [T, B, U], and log Σ exp [B, T]."""
     lse_BT = _problem.finite(_lattice.log_sum_exp(logits_BTV.astype(accumulator(logits_BTV))))
-    return _problem.log_probs(problem, columns(logits_BTV, problem.slots), lse_BT), lse_BT
+    return _problem.log_probs(problem, at_slots(logits_BTV, problem.slots), lse_BT), lse_BT
 
 
 def pose(logits_BTV: Array, rows: Rows, options: Options) -> Problem:

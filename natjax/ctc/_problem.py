@@ -6,11 +6,13 @@ nothing here knows whether logits exist as one array, as chunks, or as blocks of
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from natjax.ctc import _lattice
 from natjax.ctc._collapse import is_feasible
-from natjax.typing import Array
+from natjax.typing import Array, PyTree
 
 INFEASIBLE = ("zero", "inf")
 
@@ -75,6 +77,28 @@ def rows(logit_lengths: Array, labels: Array, label_lengths: Array) -> Rows:
     return Rows(*(array.astype(jnp.int32) for array in (logit_lengths, labels, label_lengths)))
 
 
+def alike(tree: PyTree) -> PyTree:
+    """The arrays of a tree, each varying over all the devices over which any of them does.
+
+    Outside `jax.shard_map` that is the tree itself. Inside, an array that is the same on all devices cannot be mixed
+    with others in a carry; and the transpose of this is the sum over devices that its gradient needs.
+    """
+    axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(tree)))
+
+    def varied(leaf: Array) -> Array:
+        missing = tuple(axes - _varying(leaf))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(varied, tree)
+
+
+def _varying(array: Array) -> frozenset[str]:
+    """The manual mesh axes over which an array varies."""
+    kind = jax.typeof(array)
+    manual = getattr(kind, "manual_axis_type", None)  # what releases before 0.10.2 call vma
+    return getattr(kind, "vma", frozenset()) if manual is None else manual.varying
+
+
 def pose(
     logit_lengths_B: Array,
     labels_BN: Array,
@@ -96,9 +120,9 @@ def pose(
         blank_id: the id of the blank.
         dtype: in which sums are carried.
     """
-    batch, size = labels_BN.shape
+    size = labels_BN.shape[1]
     inside_BN = jnp.arange(size, dtype=jnp.int32)[None, :] < label_lengths_B[:, None]
-    blank_B1 = jnp.full((batch, 1), blank_id, jnp.int32)
+    blank_B1 = jnp.full_like(label_lengths_B, blank_id)[:, None]
     # A padded label stands for the blank: what the padding holds is never read. A negative id would count from the
     # end; made too large instead, it reads NaN as every other id outside the vocabulary does.
     known_BN = jnp.where(labels_BN < 0, vocabulary, labels_BN)
@@ -123,16 +147,16 @@ def pose(
     )
 
 
-def log_probs(problem: Problem, scores_BTU: Array, lse_BT: Array) -> Array:
+def log_probs(problem: Problem, scores_TBU: Array, lse_BT: Array) -> Array:
     """Log-probability [T, B, U] of each slot's token, 0 on padded frames.
 
     Args:
         problem: the batch.
-        scores_BTU: the logits of the slots; NaN for an id outside the vocabulary.
+        scores_TBU: the logits of the slots; NaN for an id outside the vocabulary.
         lse_BT: log Σ exp of all logits, −inf replaced by 0 (`finite`).
     """
-    log_prob_BTU = scores_BTU.astype(lse_BT.dtype) - lse_BT[..., None]
-    return jnp.swapaxes(jnp.where(problem.real[..., None], log_prob_BTU, 0.0), 0, 1)
+    log_prob_TBU = scores_TBU.astype(lse_BT.dtype) - lse_BT.T[..., None]
+    return jnp.where(problem.real.T[..., None], log_prob_TBU, 0.0)
 
 
 def finite(lse_BT: Array) -> Array:

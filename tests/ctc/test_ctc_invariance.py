@@ -1,8 +1,5 @@
 """What must not matter: padding, the other rows, transformations, weights. What must not exist: a one-hot."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -10,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ctc_cases import loss, loss_and_vjp, rows
+from ctc_devices import run_on_two
 
 from natjax import ctc
 from natjax.ctc import Implementation
@@ -177,9 +175,4 @@ print("the same on two devices")
 
 
 def test_a_batch_sharded_over_devices_needs_no_communication():
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "the same on two devices" in done.stdout
+    run_on_two(SHARDED)

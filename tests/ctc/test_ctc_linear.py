@@ -1,8 +1,5 @@
 """Losses of hidden states against ctc_loss of their logits, with true kernels, weights and cotangents."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -10,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ctc_cases import rows
+from ctc_devices import run_on_two
 
 from natjax import ctc
 from natjax.ctc import Implementation
@@ -200,12 +198,7 @@ print("the same on two devices")
 
 
 def test_sharded_rows_or_vocabulary_stay_where_they_are():
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "the same on two devices" in done.stdout
+    run_on_two(SHARDED)
 
 
 def test_wrong_arguments_are_refused(of_hidden):
