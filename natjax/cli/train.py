@@ -8,7 +8,7 @@ SUMMARY = "train a config in a workdir; run it again to resume"
 EPILOG = """examples:
   natjax train configs/multi30k_en_de.py --workdir runs/m30k
   natjax train multi30k_en_de --workdir runs/m30k --training.steps 20000 --model.dropout 0.3
-  natjax train my.py --workdir runs/tuned --init-from runs/m30k
+  natjax train my.py --workdir runs/tuned --init-from runs/m30k --vocab.path runs/m30k
   natjax train multi30k_en_de --fields                     every field that can be overridden
 
 Ctrl-C and SIGTERM save and leave; the same command goes on from there. Exit codes: 0 finished, 2 something to mend,
