@@ -89,7 +89,7 @@ def test_fields(capsys):
     assert main(["train", "demo", "--fields"]) == 0
     assert "--training.learning_rate" in capsys.readouterr().out
     assert main(["train", "demo", "--fields", "--training.steps", "7777"]) == 0
-    assert "default: 777777" in capsys.readouterr().out
+    assert "default: 7777" in capsys.readouterr().out
     assert "unknown option --bogus" in mistake(capsys, "train", "demo", "--fields", "--bogus", "1")
 
 
