@@ -28,20 +28,39 @@ def mean_logit(head: Head) -> Array:
     return mean_R if head.bias is None else mean_R + jnp.mean(head.bias.astype(dtype))
 
 
-def gradients(
-    slope_RX: Array, hidden_RD: Array, kernel_DX: Array, bias_X: Array | None
-) -> tuple[Array, Array, Array | None]:
-    """The gradients of hidden states [R, D], kernel [D, X] and bias [X], from that of the logits [R, X].
+def to_hidden(slope_RX: Array, kernel_DX: Array) -> Array:
+    """The gradient of the hidden states, [R, D], from that of the logits."""
+    return product(slope_RX.astype(kernel_DX.dtype), kernel_DX, 1, 1)
+
+
+def to_kernel(slope_RX: Array, hidden_RD: Array) -> Array:
+    """The gradient of the kernel, [D, X], from that of the logits.
 
     What stands in a row of the hidden states without gradient must be finite: 0 times NaN is not 0.
     """
     dtype = hidden_RD.dtype
-    to_hidden_RD = product(slope_RX.astype(dtype), kernel_DX, 1, 1)
     # Over rows XLA on CPU contracts bfloat16 no faster than float32, which is more exact.
     if jax.default_backend() == "cpu" and dtype == jnp.bfloat16:
         dtype = jnp.float32
-    to_kernel_DX = product(hidden_RD.astype(dtype), slope_RX.astype(dtype), 0, 0)
-    return to_hidden_RD, to_kernel_DX, None if bias_X is None else jnp.sum(slope_RX, axis=0)
+    return product(hidden_RD.astype(dtype), slope_RX.astype(dtype), 0, 0)
+
+
+def add_to_kernel(sum_DX: Array, slope_RX: Array, hidden_RD: Array) -> Array:
+    """sum + `to_kernel`, some rows of it at a time, so that what is added is never as large as the sum."""
+    D = hidden_RD.shape[1]
+    size = D // next(n for n in (8, 4, 2, 1) if D % n == 0)
+
+    def body(i: Array, sum_DX: Array) -> Array:
+        hidden_Rd = lax.dynamic_slice_in_dim(hidden_RD, i * size, size, axis=1)
+        sum_dX = lax.dynamic_slice_in_dim(sum_DX, i * size, size, axis=0)
+        return lax.dynamic_update_slice_in_dim(sum_DX, sum_dX + to_kernel(slope_RX, hidden_Rd), i * size, axis=0)
+
+    return lax.fori_loop(0, D // size, body, sum_DX)
+
+
+def to_bias(slope_RX: Array, bias_X: Array | None) -> Array | None:
+    """The gradient of the bias, [X], from that of the logits; None where there is no bias."""
+    return None if bias_X is None else jnp.sum(slope_RX, axis=0)
 
 
 def product(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:

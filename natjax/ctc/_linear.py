@@ -253,12 +253,11 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
         slope_BTV = _loss.slope(
             logits_BTV, problem, posterior, weights_B, options, place_BU=problem.columns, vocabulary=V
         )
-        live_R1 = _loss.live(problem, posterior, weights_B).reshape(b * T, 1)
-        to_hidden_RD, to_kernel_DV, to_bias_V = _head.gradients(
-            slope_BTV.reshape(b * T, V), jnp.where(live_R1, hidden_RD, 0.0), kernel_DV, head.bias
-        )
-        sums = jax.tree.map(jnp.add, sums, (to_kernel_DV, to_bias_V))
-        return sums, (loss_B, to_hidden_RD.reshape(b, T, D).astype(hidden_BTD.dtype))
+        slope_RV, live_R1 = slope_BTV.reshape(b * T, V), _loss.live(problem, posterior, weights_B).reshape(b * T, 1)
+        to_kernel_DV = _head.add_to_kernel(sums[0], slope_RV, jnp.where(live_R1, hidden_RD, 0.0))
+        to_bias_V = jax.tree.map(jnp.add, sums[1], _head.to_bias(slope_RV, head.bias))
+        to_hidden_BTD = _head.to_hidden(slope_RV, kernel_DV).reshape(b, T, D).astype(hidden_BTD.dtype)
+        return (to_kernel_DV, to_bias_V), (loss_B, to_hidden_BTD)
 
     if weights_B is None:
         return _head.joined(lax.scan(body, None, inputs)[1][0], B, 0), None
@@ -282,8 +281,8 @@ def _by_blocks(head: Head, rows: Rows, weights_B: Array, options: Options) -> tu
         _, place_BU = _place(problem.columns, index, n, V)
         slope_BTX = _loss.slope(logits_BTX, problem, posterior, weights_B, options, place_BU=place_BU, vocabulary=V)
         slope_RX = slope_BTX.reshape(B * T, kernel_DX.shape[1])
-        to_hidden_RD, to_kernel_DX, to_bias_X = _head.gradients(slope_RX, live_RD, kernel_DX, bias_X)
-        return sum_RD + to_hidden_RD, (to_kernel_DX, to_bias_X)
+        gradients = _head.to_kernel(slope_RX, live_RD), _head.to_bias(slope_RX, bias_X)
+        return sum_RD + _head.to_hidden(slope_RX, kernel_DX), gradients
 
     to_hidden_RD, (to_kernel, to_bias) = lax.scan(body, jnp.zeros_like(hidden_RD, posterior.lse.dtype), blocks)
     to_bias_V = None if head.bias is None else _head.joined(to_bias, V, 0)
