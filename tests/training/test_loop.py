@@ -196,18 +196,22 @@ def _command(config, folder: Path, file: Path) -> list[str]:
 def test_killed_at_random_moments_it_ends_where_the_undisturbed_run_does(config, undisturbed, tmp_path):
     generator = np.random.default_rng(5)
     command = _command(config, tmp_path / "run", tmp_path / "config.py")
-    kills, checkpoints = 0, tmp_path / "run" / "checkpoints"
-    for _ in range(20):
+    kills, ended, checkpoints = 0, 0, tmp_path / "run" / "checkpoints"
+    while kills < 4 and ended < 8:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        known = checkpoint.steps(checkpoints)
+        while kills % 2 and process.poll() is None and checkpoint.steps(checkpoints) == known:
+            time.sleep(0.02)  # every other time it is killed only after it has saved
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(float(generator.uniform(2, 15)))
+            process.wait(float(generator.uniform(0, 3)))
         process.kill()
-        kills += process.wait() == -signal.SIGKILL and bool(checkpoint.steps(checkpoints))
-        if process.returncode == 0:  # it was done before: from the start
+        if process.wait() == -signal.SIGKILL:
+            kills += 1
+        else:  # it was done before: from the start
+            assert process.returncode == 0
+            ended += 1
             shutil.rmtree(tmp_path / "run")
-        if kills == 3:  # after a checkpoint, and any number before one
-            break
-    assert kills == 3
+    assert kills == 4
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path / "run", 6), final_state(undisturbed[0], 6))
