@@ -45,19 +45,6 @@ def to_kernel(slope_RX: Array, hidden_RD: Array) -> Array:
     return product(hidden_RD.astype(dtype), slope_RX.astype(dtype), 0, 0)
 
 
-def add_to_kernel(sum_DX: Array, slope_RX: Array, hidden_RD: Array) -> Array:
-    """sum + `to_kernel`, some rows of it at a time, so that what is added is never as large as the sum."""
-    D = hidden_RD.shape[1]
-    size = D // next(n for n in (8, 4, 2, 1) if D % n == 0)
-
-    def body(i: Array, sum_DX: Array) -> Array:
-        hidden_Rd = lax.dynamic_slice_in_dim(hidden_RD, i * size, size, axis=1)
-        sum_dX = lax.dynamic_slice_in_dim(sum_DX, i * size, size, axis=0)
-        return lax.dynamic_update_slice_in_dim(sum_DX, sum_dX + to_kernel(slope_RX, hidden_Rd), i * size, axis=0)
-
-    return lax.fori_loop(0, D // size, body, sum_DX)
-
-
 def to_bias(slope_RX: Array, bias_X: Array | None) -> Array | None:
     """The gradient of the bias, [X], from that of the logits; None where there is no bias."""
     return None if bias_X is None else jnp.sum(slope_RX, axis=0)

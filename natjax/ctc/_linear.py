@@ -30,7 +30,7 @@ from natjax.ctc._problem import Options, Problem, Rows
 from natjax.typing import Array, Head
 
 # Bytes of logits that exist at one time: about what stays in a cache; enough columns to fill an accelerator.
-BYTES = {Implementation.SENTENCES: 48 << 20, Implementation.BLOCKS: 256 << 20}
+BYTES = {Implementation.SENTENCES: 24 << 20, Implementation.BLOCKS: 256 << 20}
 _KNOWN = (Implementation.SENTENCES, Implementation.BLOCKS)
 
 
@@ -254,10 +254,9 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
             logits_BTV, problem, posterior, weights_B, options, place_BU=problem.columns, vocabulary=V
         )
         slope_RV, live_R1 = slope_BTV.reshape(b * T, V), _loss.live(problem, posterior, weights_B).reshape(b * T, 1)
-        to_kernel_DV = _head.add_to_kernel(sums[0], slope_RV, jnp.where(live_R1, hidden_RD, 0.0))
-        to_bias_V = jax.tree.map(jnp.add, sums[1], _head.to_bias(slope_RV, head.bias))
-        to_hidden_BTD = _head.to_hidden(slope_RV, kernel_DV).reshape(b, T, D).astype(hidden_BTD.dtype)
-        return (to_kernel_DV, to_bias_V), (loss_B, to_hidden_BTD)
+        to_kernel_DV = _head.to_kernel(slope_RV, jnp.where(live_R1, hidden_RD, 0.0))
+        sums = jax.tree.map(jnp.add, sums, (to_kernel_DV, _head.to_bias(slope_RV, head.bias)))
+        return sums, (loss_B, _head.to_hidden(slope_RV, kernel_DV).reshape(b, T, D).astype(hidden_BTD.dtype))
 
     if weights_B is None:
         return _head.joined(lax.scan(body, None, inputs)[1][0], B, 0), None
