@@ -33,7 +33,7 @@ def viterbi_alignment(
     blank comes before the last label; among equally good predecessors a path stays in its state rather than having
     come from the state before, and that rather than having skipped a blank.
 
-    Holds 4·B·T·(N+1) bytes of scores and B·T·(2N+1) bytes of back-pointers. Carries no gradient.
+    Holds 4·B·T·(N+1) bytes of scores and B·T·(N+1) bytes of back-pointers. Carries no gradient.
 
     Args:
         logits: as `ctc_loss`.
@@ -130,23 +130,27 @@ def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignm
         skip_BL = jnp.where(lattice.can_skip, _lattice.shift_right(score_BL, 2, -jnp.inf), -jnp.inf)
         moved_BL = jnp.maximum(step_BL, skip_BL)
         pointer_BL = jnp.where(moved_BL > stay_BL, jnp.where(skip_BL > step_BL, 2, 1), 0).astype(jnp.int8)
+        # A blank is never skipped into, so that its pointer is 0 or 1: one byte holds it and that of the label behind.
+        pointer_BU = pointer_BL[:, 0::2] + 2 * jnp.pad(pointer_BL[:, 1::2], ((0, 0), (0, 1)))
         into_BL = jnp.where(frame == first, lattice.start, jnp.maximum(stay_BL, moved_BL))
         new_BL = into_BL + _lattice.spread(log_prob_BU)
-        return (frame + 1, jnp.where((frame > last)[:, None], score_BL, new_BL)), pointer_BL
+        return (frame + 1, jnp.where((frame > last)[:, None], score_BL, new_BL)), pointer_BU
 
     nothing = first, jnp.full_like(lattice.start, -jnp.inf)
-    (_, score_BL), pointer_TBL = jax.lax.scan(forwards, nothing, log_prob_TBU, unroll=options.unroll)
+    (_, score_BL), pointer_TBU = jax.lax.scan(forwards, nothing, log_prob_TBU, unroll=options.unroll)
     end_B = 2 * label_lengths_B
     blank_B, label_B = _at(score_BL, end_B), _at(score_BL, jnp.maximum(end_B - 1, 0))
     by_label_B = (label_B > blank_B) & (label_lengths_B > 0)
 
-    def backwards(carry: tuple[Array, Array], pointer_BL: Array) -> tuple[tuple[Array, Array], Array]:
+    def backwards(carry: tuple[Array, Array], pointer_BU: Array) -> tuple[tuple[Array, Array], Array]:
         frame, state_B = carry
-        came_B = jnp.where((frame > last) | (frame == first), 0, _at(pointer_BL, state_B).astype(jnp.int32))
+        pair_B = _at(pointer_BU, state_B // 2).astype(jnp.int32)
+        came_B = jnp.where(state_B % 2 == 1, pair_B // 2, pair_B % 2)
+        came_B = jnp.where((frame > last) | (frame == first), 0, came_B)
         return (frame - 1, state_B - came_B), state_B
 
     start = jnp.int32(logits_BTV.shape[1] - 1), jnp.where(by_label_B, end_B - 1, end_B)
-    _, state_TB = jax.lax.scan(backwards, start, pointer_TBL, reverse=True, unroll=options.unroll)
+    _, state_TB = jax.lax.scan(backwards, start, pointer_TBU, reverse=True, unroll=options.unroll)
     scores_B = jnp.where(by_label_B, label_B, blank_B)
     scores_B = jnp.where(problem.empty, 0.0, scores_B)
     possible_B = problem.feasible & (scores_B != -jnp.inf)

@@ -3,6 +3,9 @@
 R stands for rows, frames of all sentences one after the other; X for some of the V columns.
 """
 
+import functools
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -13,6 +16,29 @@ from natjax.typing import Array, Head
 def accumulator(array: Array) -> jnp.dtype:
     """In which dtype sums over this array are carried."""
     return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
+
+
+@functools.cache
+def bfloat16_is_fast() -> bool:
+    """Whether products of bfloat16 outrun those of float32 here.
+
+    Accelerators and CPUs with matrix tiles (AMX) do so, and AMD's with AVX512-BF16; on others XLA takes longer over
+    them (benchmarks/results/ctc/products.json).
+    """
+    if jax.default_backend() != "cpu":
+        return True
+    try:
+        facts = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in facts or ("AuthenticAMD" in facts and "avx512_bf16" in facts)
+
+
+def operands(hidden: Array) -> jnp.dtype:
+    """In which dtype products take their operands: that of the hidden states, or one as exact and faster."""
+    if hidden.dtype == jnp.bfloat16 and not bfloat16_is_fast():
+        return jnp.dtype(jnp.float32)
+    return hidden.dtype
 
 
 def logits(hidden_RD: Array, kernel_DX: Array, bias_X: Array | None) -> Array:
@@ -59,6 +85,18 @@ def pieces(size: int, bytes_of_one: int, budget: int) -> int:
     """Into how many pieces an axis is cut so that none holds more bytes than the budget, if it can."""
     most = max(1, budget // max(1, bytes_of_one))
     return max(1, -(-size // most))
+
+
+def runs(array: Array, number: int) -> Array:
+    """Cuts the first axis into runs of neighbours [number, size, ...], padded with 0 at the end."""
+    size = -(-array.shape[0] // number)
+    padding = [(0, number * size - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
+    return jnp.pad(array, padding).reshape(number, size, *array.shape[1:])
+
+
+def whole(parts: Array, size: int) -> Array:
+    """Undoes `runs`."""
+    return parts.reshape(parts.shape[0] * parts.shape[1], *parts.shape[2:])[:size]
 
 
 def strided(array: Array, number: int, axis: int, fill: float = 0.0) -> Array:

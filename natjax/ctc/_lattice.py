@@ -16,6 +16,8 @@ Numerics. Impossible is a true −inf; no large number stands in for it.
     some term +inf                          NaN (inf − inf): a +inf logit has no softmax, and must not pass unseen
     some term NaN                           NaN
 
+    log_normaliser                          the same, whatever range its row's fast path covers
+
 A sum over states is a fixed tree over aligned pairs, because a state beyond the target adds an exact zero: padding
 the labels of a row changes no bit of its result, whatever order a back end gives to its own reductions.
 """
@@ -55,6 +57,23 @@ def log_sum_exp(values: Array) -> Array:
     """log Σ exp over the last dimension; see the table above."""
     peak = _finite_peak(jnp.max(values, axis=-1, keepdims=True))
     return jnp.squeeze(peak, -1) + jnp.log(jnp.sum(jnp.exp(values - peak), axis=-1))
+
+
+def log_normaliser(logits: Array) -> Array:
+    """`log_sum_exp` over a vocabulary, which on one CPU reads the logits once where it can.
+
+    Subtracting the maximum keeps exp from leaving the range of floats, and costs a pass over all logits. Where the
+    plain sum has stayed well within the range, subtracting would change nothing but the rounding: only other rows pay
+    for it. The choice is made row by row, so that no row's bits depend on its company. Accelerators make one pass of
+    both in any case, and several devices would have to agree whether any row needs the second.
+    """
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return log_sum_exp(logits)
+    total = jnp.sum(jnp.exp(logits), axis=-1)
+    # Above the lower bound, what single terms lose below 1e-38 does not matter, whatever their number. NaN is not fine.
+    fine = (total > 1e-20) & (total < 1e35)
+    careful = jax.lax.cond(jnp.all(fine), lambda _: jnp.zeros_like(total), log_sum_exp, logits)
+    return jnp.where(fine, jnp.log(total), careful)
 
 
 def tree_sum(values: Array) -> Array:

@@ -6,13 +6,15 @@ Two programs, one table:
     SENTENCES           some rows, all V        one a chunk     summed over chunks
     BLOCKS              all rows, some of V     one             written block by block
 
-SENTENCES keeps a chunk's logits in the cache from product to gradient, and is best where T dependent steps a chunk
-cost little: on CPU. BLOCKS goes over the vocabulary twice, for log Σ exp and label scores, then for the gradient; the
-recursion in between runs once, whatever the batch. Its blocks take every n-th column, so that a kernel whose columns
-are sharded over devices is cut along its shards. A batch that is sharded wants BLOCKS.
+SENTENCES turns a chunk's logits into their gradient before it goes on, and is best where T dependent steps a chunk
+cost little, on CPU, and anywhere if one chunk holds the whole batch. BLOCKS goes over the
+vocabulary twice, for log Σ exp and label scores, then for the gradient; the recursion in between runs once, whatever
+the batch. Its blocks take every n-th column, so that a kernel whose columns are sharded over devices is cut along its
+shards. A batch that is sharded wants BLOCKS.
 
 Numerics are those of `_loss.py`, with logits = hidden · kernel + bias: the product's operands have the dtype of the
-hidden states, sums are carried in float32 (float64 for float64). A −inf may come from the bias.
+hidden states, or float32 where bfloat16 is slower (`_head.operands`); sums are carried in float32 (float64 for
+float64). A −inf may come from the bias.
 """
 
 import functools
@@ -25,12 +27,12 @@ from jax import lax
 from natjax.ctc import _head, _loss, _problem
 from natjax.ctc._check import validate_head_and_labels, validate_labels
 from natjax.ctc._enum import AUTO, Implementation, resolve
-from natjax.ctc._lattice import log_sum_exp
+from natjax.ctc._lattice import log_normaliser
 from natjax.ctc._problem import Options, Problem, Rows
 from natjax.typing import Array, Head
 
-# Bytes of logits that exist at one time: about what stays in a cache; enough columns to fill an accelerator.
-BYTES = {Implementation.SENTENCES: 24 << 20, Implementation.BLOCKS: 256 << 20}
+# Bytes of logits that exist at one time: enough rows for fast products, enough columns to fill an accelerator.
+BYTES = {Implementation.SENTENCES: 96 << 20, Implementation.BLOCKS: 256 << 20}
 _KNOWN = (Implementation.SENTENCES, Implementation.BLOCKS)
 
 
@@ -62,7 +64,7 @@ def linear_ctc_loss(
 
     Args:
         hidden: [B, T, D], float32 or bfloat16 (float64 where JAX has it enabled); the operands of all products have
-            this dtype.
+            this dtype, or float32 on CPUs that take longer over bfloat16.
         kernel: [D, V], of any floating dtype.
         logit_lengths: i32[B], real frames.
         labels: i32[B, N], padded on the right.
@@ -72,7 +74,8 @@ def linear_ctc_loss(
         label_smoothing: as `ctc_loss`.
         infeasible: as `ctc_loss`.
         unroll: as `ctc_loss`.
-        implementation: SENTENCES or BLOCKS; AUTO takes SENTENCES on CPU and BLOCKS elsewhere.
+        implementation: SENTENCES or BLOCKS. AUTO takes SENTENCES on CPU, unless the logits of a single sentence are
+            too many; elsewhere BLOCKS, unless the logits of the whole batch are few.
 
     Returns:
         f32[B] (f64[B]). Gradients have the dtype of what they belong to.
@@ -91,7 +94,7 @@ def linear_ctc_loss(
     head, rows = _arguments(hidden, kernel, bias, logit_lengths, labels, label_lengths, blank_id)
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
     head, rows = _problem.alike((head, rows))
-    return _compiled_loss(head, rows, _Program(resolve(implementation, _KNOWN, _auto()), options))
+    return _compiled_loss(head, rows, _Program(resolve(implementation, _KNOWN, _auto(head)), options))
 
 
 def linear_ctc_objective(
@@ -149,7 +152,7 @@ def linear_ctc_objective(
         raise ValueError(f"weights must have the shape {rows.logit_lengths.shape}, got {weights.shape}")
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
     head, weights, rows = _problem.alike((head, weights, rows))
-    return _compiled_objective(head, weights, rows, _Program(resolve(implementation, _KNOWN, _auto()), options))
+    return _compiled_objective(head, weights, rows, _Program(resolve(implementation, _KNOWN, _auto(head)), options))
 
 
 def _arguments(
@@ -166,8 +169,20 @@ def _arguments(
     return head, _problem.rows(logit_lengths, labels, label_lengths)
 
 
-def _auto() -> Implementation:
-    return Implementation.SENTENCES if jax.default_backend() == "cpu" else Implementation.BLOCKS
+def _auto(head: Head) -> Implementation:
+    """By platform and size: chunks of sentences on CPU, blocks of the vocabulary elsewhere, if the budgets allow it."""
+    (B, T, _), V = head.hidden.shape, head.kernel.shape[1]
+    cpu = jax.default_backend() == "cpu"
+    # What SENTENCES would hold at the least: one sentence on CPU; elsewhere, where chunks do not pay, the batch.
+    held = (1 if cpu else B) * T * V * _head.accumulator(head.hidden).itemsize
+    return Implementation.SENTENCES if held <= BYTES[Implementation.BLOCKS] else Implementation.BLOCKS
+
+
+def _chunks(head: Head) -> int:
+    """Into how many chunks of sentences SENTENCES cuts a batch: where each costs T dependent steps, not at all."""
+    (B, T, _), V = head.hidden.shape, head.kernel.shape[1]
+    budget = BYTES[Implementation.SENTENCES if jax.default_backend() == "cpu" else Implementation.BLOCKS]
+    return _head.pieces(B, T * V * _head.accumulator(head.hidden).itemsize, budget)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -237,14 +252,14 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
     """Losses, and the gradients of Σ weights · loss where weights are given."""
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     dtype = _head.accumulator(head.hidden)
-    chunks = _head.pieces(B, T * V * dtype.itemsize, BYTES[Implementation.SENTENCES])
-    kernel_DV = head.kernel.astype(head.hidden.dtype)
-    inputs = jax.tree.map(lambda array: _head.strided(array, chunks, 0), (head.hidden, rows, weights_B))
+    chunks = _chunks(head)
+    kernel_DV = head.kernel.astype(_head.operands(head.hidden))
+    inputs = jax.tree.map(lambda array: _head.runs(array, chunks), (head.hidden, rows, weights_B))
 
     def body(sums: tuple[Array, Array | None] | None, chunk: tuple) -> tuple:
         hidden_BTD, rows, weights_B = chunk
         b = hidden_BTD.shape[0]
-        hidden_RD = hidden_BTD.reshape(b * T, D)
+        hidden_RD = hidden_BTD.reshape(b * T, D).astype(kernel_DV.dtype)
         logits_BTV = _head.logits(hidden_RD, kernel_DV, head.bias).reshape(b, T, V)
         problem = _problem.pose(*rows, frames=T, vocabulary=V, blank_id=options.blank_id, dtype=dtype)
         if weights_B is None:
@@ -259,11 +274,11 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
         return sums, (loss_B, _head.to_hidden(slope_RV, kernel_DV).reshape(b, T, D).astype(hidden_BTD.dtype))
 
     if weights_B is None:
-        return _head.joined(lax.scan(body, None, inputs)[1][0], B, 0), None
+        return _head.whole(lax.scan(body, None, inputs)[1][0], B), None
     zeros = jax.tree.map(lambda array: jnp.zeros_like(array, dtype), (kernel_DV, head.bias))
     (to_kernel_DV, to_bias_V), (loss, to_hidden) = lax.scan(body, zeros, inputs)
-    gradients = Head(_head.joined(to_hidden, B, 0), to_kernel_DV, to_bias_V)
-    return _head.joined(loss, B, 0), jax.tree.map(lambda g, of: g.astype(of.dtype), gradients, head)
+    gradients = Head(_head.whole(to_hidden, B), to_kernel_DV, to_bias_V)
+    return _head.whole(loss, B), jax.tree.map(lambda g, of: g.astype(of.dtype), gradients, head)
 
 
 def _by_blocks(head: Head, rows: Rows, weights_B: Array, options: Options) -> tuple[Array, Head]:
@@ -271,7 +286,7 @@ def _by_blocks(head: Head, rows: Rows, weights_B: Array, options: Options) -> tu
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     loss_B, problem, posterior = _losses_by_blocks(head, rows, options, with_posterior=True)
     blocks, n = _blocks(head)
-    hidden_RD = head.hidden.reshape(B * T, D)
+    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operands(head.hidden))
     live_RD = jnp.where(_loss.live(problem, posterior, weights_B).reshape(B * T, 1), hidden_RD, 0.0)
 
     def body(sum_RD: Array, block: tuple) -> tuple:
@@ -297,7 +312,7 @@ def _losses_by_blocks(
     dtype = _head.accumulator(head.hidden)
     problem = _problem.pose(*rows, frames=T, vocabulary=V, blank_id=options.blank_id, dtype=dtype)
     blocks, n = _blocks(head)
-    hidden_RD = head.hidden.reshape(B * T, D)
+    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operands(head.hidden))
 
     def body(carry: tuple[Array, Array], block: tuple) -> tuple:
         lse_BT, scores_TBU = carry
@@ -305,7 +320,7 @@ def _losses_by_blocks(
         logits_BTX = _head.logits(hidden_RD, kernel_DX, bias_X).reshape(B, T, kernel_DX.shape[1])
         here_BU, place_BU = _place(problem.slots, index, n, V)
         scores_TBU = jnp.where(here_BU, _loss.at_slots(logits_BTX, place_BU), scores_TBU)
-        return (jnp.logaddexp(lse_BT, log_sum_exp(logits_BTX)), scores_TBU), None
+        return (jnp.logaddexp(lse_BT, log_normaliser(logits_BTX)), scores_TBU), None
 
     # What no block holds is outside the vocabulary, and stays NaN.
     unknown_BU = jnp.full_like(problem.slots, jnp.nan, dtype)
@@ -319,7 +334,7 @@ def _losses_by_blocks(
         return _problem.losses(problem, nll_B, possible_B, lse_BT, mean_BT, options), problem, None
     nll_B, possible_B, occupancy_BTU = _problem.value_and_occupancy(problem, log_prob_TBU, options.unroll)
     loss_B = _problem.losses(problem, nll_B, possible_B, lse_BT, mean_BT, options)
-    return loss_B, problem, _loss.Posterior(lse_BT, occupancy_BTU, possible_B)
+    return loss_B, problem, _loss.posterior(problem, log_prob_TBU, lse_BT, occupancy_BTU, possible_B, options, V)
 
 
 def _blocks(head: Head) -> tuple[tuple[Array, Array, Array | None], int]:
@@ -330,7 +345,7 @@ def _blocks(head: Head) -> tuple[tuple[Array, Array, Array | None], int]:
     bias_V = head.bias
     if bias_V is None and V % n:
         bias_V = jnp.zeros((V,), dtype)
-    kernels = _head.strided(head.kernel.astype(head.hidden.dtype), n, 1)
+    kernels = _head.strided(head.kernel.astype(_head.operands(head.hidden)), n, 1)
     biases = None if bias_V is None else _head.strided(bias_V.astype(dtype), n, 0, fill=-jnp.inf)
     return (jnp.arange(n, dtype=jnp.int32), kernels, biases), n
 

@@ -164,12 +164,12 @@ class Posterior(NamedTuple):
 
     Attributes:
         lse: float[B, T], log Σ exp of the logits.
-        occupancy: float[B, T, U], how probable the tokens of `Problem.columns` are, given the labels.
+        at_columns: float[B, T, U], the gradient of the loss in `Problem.columns`.
         possible: bool[B], rows with a path.
     """
 
     lse: Array
-    occupancy: Array
+    at_columns: Array
     possible: Array
 
 
@@ -185,7 +185,32 @@ def value_and_posterior(logits_BTV: Array, problem: Problem, options: Options) -
     log_prob_TBU, lse_BT = log_probs(logits_BTV, problem)
     nll_B, possible_B, occupancy_BTU = _problem.value_and_occupancy(problem, log_prob_TBU, options.unroll)
     loss_B = _problem.losses(problem, nll_B, possible_B, lse_BT, _mean(logits_BTV, options), options)
-    return loss_B, Posterior(lse_BT, occupancy_BTU, possible_B)
+    return loss_B, posterior(problem, log_prob_TBU, lse_BT, occupancy_BTU, possible_B, options, logits_BTV.shape[2])
+
+
+def posterior(
+    problem: Problem,
+    log_prob_TBU: Array,
+    lse_BT: Array,
+    occupancy_BTU: Array,
+    possible_B: Array,
+    options: Options,
+    vocabulary: int,
+) -> Posterior:
+    """What `slope` needs beside the logits; see `_problem.value_and_occupancy`, `_problem.log_probs`."""
+    softmax_BTU = jnp.swapaxes(jnp.exp(log_prob_TBU), 0, 1)
+    label_BTN = jnp.take_along_axis(softmax_BTU[..., 1:], problem.order[:, None, :], axis=2)
+    softmax_BTU = jnp.concatenate([softmax_BTU[..., :1], label_BTN], axis=-1)
+    return Posterior(lse_BT, _difference(softmax_BTU, occupancy_BTU, problem, options, vocabulary), possible_B)
+
+
+def _difference(softmax: Array, occupancy: Array | float, problem: Problem, options: Options, vocabulary: int) -> Array:
+    """The gradient of the loss in some columns of the logits, [B, T, ...]."""
+    epsilon = options.label_smoothing
+    difference = (1 - epsilon) * (softmax - occupancy)
+    if epsilon:
+        difference = difference + epsilon * problem.labels_per_frame[:, None, None] * (softmax - 1 / vocabulary)
+    return difference
 
 
 def slope(
@@ -203,39 +228,31 @@ def slope(
     Args:
         logits_BTX: some columns of the logits, or all of them.
         problem: the batch.
-        posterior: from `value_and_posterior`.
+        posterior: from `value_and_posterior` or `posterior`.
         weights_B: float[B]; a row of weight 0 gets exactly 0.
         options: as checked.
         place_BU: i32[B, U], where among the X columns each of `Problem.columns` is; those that are not among them have
             places of their own beyond the end. `problem.columns` itself for all V columns.
         vocabulary: V.
     """
-    dtype, epsilon = posterior.lse.dtype, options.label_smoothing
+    dtype = posterior.lse.dtype
     live_BT1 = live(problem, posterior, weights_B)[..., None]
     weight_B11 = weights_B.astype(dtype)[:, None, None]
-    smooth_B11 = epsilon * problem.labels_per_frame[:, None, None]
 
-    def gradient(logits: Array, occupancy: Array | float) -> Array:
-        softmax = jnp.exp(logits.astype(dtype) - posterior.lse[..., None])
-        difference = (1 - epsilon) * (softmax - occupancy)
-        if epsilon:
-            difference = difference + smooth_B11 * (softmax - 1 / vocabulary)
-        return jnp.where(live_BT1, weight_B11 * difference, 0.0).astype(logits.dtype)
+    def weighted(difference: Array) -> Array:
+        return jnp.where(live_BT1, weight_B11 * difference, 0.0).astype(logits_BTX.dtype)
 
-    # The label columns are computed apart and put in place, not subtracted from what is there: a bfloat16 logit's
-    # gradient is then rounded once, where softmax and occupancy nearly cancel too.
-    at_columns_BTU = gradient(columns(logits_BTX, place_BU), posterior.occupancy)
-    return jax.vmap(_put)(gradient(logits_BTX, 0.0), place_BU, at_columns_BTU)
+    softmax_BTX = jnp.exp(logits_BTX.astype(dtype) - posterior.lse[..., None])
+    # The label columns were computed apart and are put in place, not subtracted from what is there: a bfloat16 logit's
+    # gradient is then rounded once, where softmax and occupancy nearly cancel too. And nothing but the softmax reads
+    # the logits here, so that a compiler may write the gradient over them.
+    gradient_BTX = weighted(_difference(softmax_BTX, 0.0, problem, options, vocabulary))
+    return jax.vmap(_put)(gradient_BTX, place_BU, weighted(posterior.at_columns))
 
 
 def live(problem: Problem, posterior: Posterior, weights_B: Array) -> Array:
     """bool[B, T], the frames that have a gradient."""
     return problem.real & (posterior.possible & (weights_B != 0))[:, None]
-
-
-def columns(logits_BTX: Array, column_BU: Array) -> Array:
-    """logits[b, t, column[b, u]] as [B, T, U]; NaN beyond the last column."""
-    return jnp.take_along_axis(logits_BTX, column_BU[:, None, :], axis=2, mode="fill")
 
 
 def at_slots(logits_BTX: Array, place_BU: Array) -> Array:
@@ -258,7 +275,7 @@ def at_slots(logits_BTX: Array, place_BU: Array) -> Array:
 
 def log_probs(logits_BTV: Array, problem: Problem) -> tuple[Array, Array]:
     """Log-probability of each slot's token [T, B, U], and log Σ exp [B, T]."""
-    lse_BT = _problem.finite(_lattice.log_sum_exp(logits_BTV.astype(accumulator(logits_BTV))))
+    lse_BT = _problem.finite(_lattice.log_normaliser(logits_BTV.astype(accumulator(logits_BTV))))
     return _problem.log_probs(problem, at_slots(logits_BTV, problem.slots), lse_BT), lse_BT
 
 

@@ -16,7 +16,7 @@ from jax import lax
 
 from natjax.ctc import _head
 from natjax.ctc._check import validate_head
-from natjax.ctc._lattice import log_sum_exp
+from natjax.ctc._lattice import log_normaliser
 from natjax.typing import Array, Head
 
 # Bytes of logits that exist at one time.
@@ -43,7 +43,8 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
     Logits exist for some rows at a time. Carries no gradient.
 
     Args:
-        hidden: [B, T, D], float32 or bfloat16 (float64); the operands of the product have this dtype.
+        hidden: [B, T, D], float32 or bfloat16 (float64); the operands of the product have this dtype, or float32 on
+            CPUs that take longer over bfloat16.
         kernel: [D, V], of any floating dtype.
         k: how many, 1..V.
         bias: [V], or None.
@@ -100,12 +101,12 @@ def _group_size(vocabulary: int, k: int) -> int:
 def _compiled_top_k(head: Head, k: int) -> TopK:
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     number = _head.pieces(B * T, V * _head.accumulator(head.hidden).itemsize, BYTES)
-    kernel_DV = head.kernel.astype(head.hidden.dtype)
+    kernel_DV = head.kernel.astype(_head.operands(head.hidden))
 
     def body(hidden_RD: Array) -> tuple[Array, Array, Array]:
-        logits_RV = _head.logits(hidden_RD, kernel_DV, head.bias)
+        logits_RV = _head.logits(hidden_RD.astype(kernel_DV.dtype), kernel_DV, head.bias)
         best_Rk, ids_Rk = largest(logits_RV, k)
-        return ids_Rk, best_Rk, log_sum_exp(logits_RV)
+        return ids_Rk, best_Rk, log_normaliser(logits_RV)
 
     parts = lax.map(body, _head.strided(head.hidden.reshape(B * T, D), number, 0))
     ids_Rk, best_Rk, lse_R = (_head.joined(part, B * T, 0) for part in parts)

@@ -10,7 +10,8 @@ from ctc_cases import rows
 from ctc_devices import run_on_two
 
 from natjax import ctc
-from natjax.ctc import Implementation
+from natjax.ctc import Implementation, _head, _linear
+from natjax.typing import Head
 
 B, T, N, D, V = 7, 11, 4, 6, 53
 
@@ -133,14 +134,18 @@ def test_a_token_that_the_bias_forbids(of_hidden):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_dtypes_and_bfloat16_products(of_hidden):
+@pytest.mark.parametrize("fast", [True, False])
+def test_dtypes_and_bfloat16_products(of_hidden, fast, monkeypatch):
+    monkeypatch.setattr(_head, "bfloat16_is_fast", lambda: fast)
+    jax.clear_caches()
     hidden, kernel, bias, lengths, weights = problem(86)
     half = hidden.astype(jnp.bfloat16)
     run = jax.value_and_grad(partial(by_objective, implementation=of_hidden), (0, 1, 2), has_aux=True)
     (total, losses), gradients = run(half, kernel, bias, lengths, weights)
     assert total.dtype == losses.dtype == jnp.float32
     assert [g.dtype for g in gradients] == [jnp.bfloat16, jnp.float32, jnp.float32]
-    rounded = kernel.astype(jnp.bfloat16).astype(jnp.float32)
+    # Where bfloat16 is slow, the kernel is not rounded.
+    rounded = kernel.astype(jnp.bfloat16 if fast else jnp.float32).astype(jnp.float32)
     wanted = jax.value_and_grad(reference, (0, 1, 2), has_aux=True)
     (expected_total, expected_losses), expected = wanted(half.astype(jnp.float32), rounded, bias, lengths, weights)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5, atol=1e-5)
@@ -211,3 +216,18 @@ def test_wrong_arguments_are_refused(of_hidden):
         by_loss(hidden, kernel, bias, lengths, weights, implementation=Implementation.SCAN)
     with pytest.raises(ValueError, match="implementation must be one of AUTO, SCAN here, got"):
         ctc.ctc_loss(hidden, *lengths, implementation=of_hidden)
+
+
+@pytest.mark.parametrize(
+    ("platform", "rows", "frames", "chosen"),
+    [("cpu", 1000, 100, "sentences"), ("cpu", 1, 9000, "blocks"), ("gpu", 4, 100, "sentences"),
+     ("gpu", 1000, 100, "blocks")],
+)  # fmt: skip
+def test_auto_goes_by_platform_and_size(platform, rows, frames, chosen, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(_linear, "BYTES", {Implementation.SENTENCES: 96 << 20, Implementation.BLOCKS: 256 << 20})
+    shapes = (rows, frames, D), (D, 32_000)
+    head = Head(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes), None)
+    assert _linear._auto(head) is Implementation(chosen)
+    if chosen == "sentences":  # chunks on CPU only
+        assert (_linear._chunks(head) > 1) == (platform == "cpu")

@@ -7,6 +7,8 @@ import pytest
 from ctc_cases import loss, loss_and_vjp, rows
 from ctc_oracle import all_targets, loss_and_gradient
 
+from natjax.ctc import _lattice
+
 BOTH = pytest.mark.parametrize(("infeasible", "cost"), [("zero", 0.0), ("inf", np.inf)])
 
 
@@ -151,3 +153,23 @@ def test_a_second_derivative_is_refused_in_words(implementation):
         jax.make_jaxpr(jax.hessian(total))(logits)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(total, (logits,), (logits,))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere there is no fast path")
+def test_the_fast_path_of_the_normaliser_is_as_exact_and_blind_to_company():
+    assert jax.device_count() == 1, "with more devices there is no fast path to test"
+    offsets = np.array([-1e4, -200, -60, -40, 0, 40, 79, 85, 200, 1e4], np.float32)
+    logits = np.random.default_rng(63).normal(size=(len(offsets), 3000)).astype(np.float32) * 3 + offsets[:, None]
+    logits[4, 7], logits[3, 1:] = -np.inf, -np.inf
+    expected = logits.astype(np.float64)
+    peak = expected.max(axis=1)
+    expected = peak + np.log(np.exp(expected - peak[:, None]).sum(axis=1))
+    normaliser = jax.jit(_lattice.log_normaliser)
+    together = np.asarray(normaliser(logits))
+    np.testing.assert_allclose(together, expected, rtol=3e-7, atol=1e-6)
+    # The row of 0 takes the fast path with and without rows beside it that cannot.
+    company = np.broadcast_to(logits[4], logits.shape)
+    assert together[4] == np.asarray(normaliser(company))[4]
+    assert np.isneginf(normaliser(np.full((1, 5), -np.inf, np.float32)))[0]
+    for bad in (np.inf, np.nan):
+        assert np.isnan(normaliser(np.array([[0.0, bad], [0.0, 0.0]], np.float32))).tolist() == [True, False]
