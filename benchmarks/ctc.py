@@ -1,10 +1,13 @@
 """Times natjax.ctc beside what one would use instead: ratios measured side by side in one run, medians.
 
-    python benchmarks/ctc.py [loss|linear|top_k|alignment|growth ...]
+    python benchmarks/ctc.py [loss|linear|top_k|alignment|growth|products|associative ...]
 
 Writes benchmarks/results/ctc/<part>.json (ctc_gpu/ on a GPU). Nothing else should run on the machine meanwhile. torch
 is compared where it is installed (extra: oracle). All share one malloc, which keeps freed memory, as the command line
 of natjax sets it: else two thirds of the largest shape's time are page faults, the same ones for each competitor.
+
+What runs between two calls decides how warm the caches are. So the loss is raced twice: with all competitors in turn,
+and alone with cross-entropy (`..._alone`), which finds its own logits and gradient still in the cache.
 """
 
 import sys
@@ -20,6 +23,7 @@ import optax
 
 from natjax import ctc
 from natjax.cli.runtime import keep_freed_memory
+from natjax.ctc import _head, _lattice, _loss, _problem
 from natjax.evaluation.report import write_result
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,6 +31,7 @@ SHAPES = ((16, 120, 40, 8000), (64, 60, 20, 4000), (16, 120, 40, 32_000))  # (B,
 LINEAR, WIDTH = (32, 180, 60, 32_000), 512
 TARGETS = {
     **{f"loss_over_cross_entropy{name}": value for name, value in zip("123", (1.20, 1.20, 1.10))},
+    **{f"loss_over_cross_entropy{name}_alone": value for name, value in zip("123", (1.20, 1.20, 1.10))},
     **{f"optax_over_loss{name}": value for name, value in zip("123", (2.8, 2.8, 3.5))},
     **{f"torch_over_loss{name}": 3.0 for name in "123"},
     "gradient_temporary_mb": 12.0,
@@ -95,6 +100,8 @@ def loss() -> dict[str, float]:
         found |= {f"loss_over_cross_entropy{name}": mine / plain, f"optax_over_loss{name}": theirs / mine,
                   f"loss_milliseconds{name}": 1000 * mine}  # fmt: skip
         found |= {f"torch_over_loss{name}": seconds / mine for seconds in torch_seconds}
+        plain, mine = race(*functions[:2])
+        found[f"loss_over_cross_entropy{name}_alone"] = mine / plain
     B, T, N, V = 16, 128, 64, 8000
     rows = batch(B, T, N, V)
     whole = megabytes(jax.grad(lambda z: ctc.ctc_loss(z, *rows).sum()), normal(0, B, T, V))
@@ -195,11 +202,66 @@ def growth() -> dict[str, float]:
     return found
 
 
+def products() -> dict[str, float]:
+    """The three products of an output projection, float32 operands and bfloat16: which the CPU is faster with."""
+    R, V = 720, 32_000
+    hidden, kernel, slope = normal(0, R, WIDTH), normal(1, WIDTH, V), normal(2, R, V)
+    found = {}
+    for name, left, right, axes in (
+        ("forward", hidden, kernel, (1, 0)),
+        ("to_hidden", slope, kernel, (1, 1)),
+        ("to_kernel", hidden, slope, (0, 0)),
+    ):
+        product = jax.jit(lambda a, b, axes=axes: _head.product(a, b, *axes))
+        half = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
+        single, double = race(partial(product, left, right), partial(product, *half), seconds=6.0)
+        found |= {f"{name}_bfloat16_over_float32": double / single,
+                  f"{name}_float32_gflops": 2e-9 * R * WIDTH * V / single}  # fmt: skip
+    return found
+
+
+def associative() -> dict[str, float]:
+    """The forward recursion as a parallel scan over the frames' [L, L] transition matrices, against `lax.scan`.
+
+    log T steps instead of T, for L³ operations a pair of frames instead of 3·L a frame: the reason why natjax.ctc has
+    no such implementation.
+    """
+    B, V, found = 8, 64, {}
+    for T, N in ((100, 3), (1000, 3), (200, 10)):
+        rows, logits = batch(B, T, N, V), normal(0, B, T, V)
+        problem = jax.jit(lambda z, rows=rows: _loss.pose(z, _problem.rows(*rows), _OPTIONS))(logits)
+        scores_TBU = jax.jit(lambda z, problem=problem: _loss.log_probs(z, problem)[0])(logits)
+        scan = jax.jit(lambda s, problem=problem: _lattice.total(_lattice.forward(problem.lattice, s, 1), problem.ends))
+        parallel = jax.jit(lambda s, problem=problem: _by_matrices(problem, s))
+        np.testing.assert_allclose(scan(scores_TBU), parallel(scores_TBU), rtol=1e-4)
+        steps, matrices = race(partial(scan, scores_TBU), partial(parallel, scores_TBU), seconds=6.0)
+        found[f"associative_over_scan_{T}_frames_{N}_labels"] = matrices / steps
+    return found
+
+
+_OPTIONS = _problem.checked_options(0, 0.0, "zero", 1)
+
+
+def _by_matrices(problem: _problem.Problem, scores_TBU: jax.Array) -> jax.Array:
+    """Log mass [B] of all paths by `jax.lax.associative_scan`; every row at full length."""
+    emitted_TBL, skip_BL = _lattice.spread(scores_TBU), problem.lattice.can_skip
+    back = jnp.arange(skip_BL.shape[1])[None, :] - jnp.arange(skip_BL.shape[1])[:, None]  # state entered - state left
+    may_BLL = (back == 0) | (back == 1) | ((back == 2) & skip_BL[:, None, :])
+    step_TBLL = jnp.where(may_BLL, emitted_TBL[1:, :, None, :], -jnp.inf)
+
+    def then(first: jax.Array, second: jax.Array) -> jax.Array:
+        return _lattice.log_sum_exp(jnp.swapaxes(first[..., None] + second[..., None, :, :], -1, -2))
+
+    whole_BLL = jax.lax.associative_scan(then, step_TBLL)[-1]
+    first_BL = problem.lattice.start + emitted_TBL[0]
+    return _lattice.total(_lattice.log_sum_exp(jnp.swapaxes(first_BL[..., None] + whole_BLL, -1, -2)), problem.ends)
+
+
 def main() -> None:
     keep_freed_memory()  # for all alike, and before JAX starts its threads
     folder = RESULTS / ("ctc" if jax.default_backend() == "cpu" else "ctc_gpu")
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {f.__name__: f for f in (loss, linear, top_k, alignment, growth)}
+    parts = {f.__name__: f for f in (loss, linear, top_k, alignment, growth, products, associative)}
     for name in sys.argv[1:] or parts:
         started = time.perf_counter()
         found = parts[name]()

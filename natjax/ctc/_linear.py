@@ -32,7 +32,7 @@ from natjax.ctc._problem import Options, Problem, Rows
 from natjax.typing import Array, Head
 
 # Bytes of logits that exist at one time: enough rows for fast products, enough columns to fill an accelerator.
-BYTES = {Implementation.SENTENCES: 96 << 20, Implementation.BLOCKS: 256 << 20}
+BYTES = {Implementation.SENTENCES: 72 << 20, Implementation.BLOCKS: 256 << 20}
 _KNOWN = (Implementation.SENTENCES, Implementation.BLOCKS)
 
 

@@ -225,7 +225,7 @@ def test_wrong_arguments_are_refused(of_hidden):
 )  # fmt: skip
 def test_auto_goes_by_platform_and_size(platform, rows, frames, chosen, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    monkeypatch.setattr(_linear, "BYTES", {Implementation.SENTENCES: 96 << 20, Implementation.BLOCKS: 256 << 20})
+    monkeypatch.setattr(_linear, "BYTES", {Implementation.SENTENCES: 72 << 20, Implementation.BLOCKS: 256 << 20})
     shapes = (rows, frames, D), (D, 32_000)
     head = Head(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes), None)
     assert _linear._auto(head) is Implementation(chosen)
