@@ -198,7 +198,7 @@ def test_the_loop_ends_with_the_last_sentence():
     table = np.zeros((2, STATES, 6))
     table[0, :, 2] = 20.0  # ends as soon as it may
     table[1, :, 2] = -20.0  # never ends by itself
-    assert translate(table, [7, 7], W=2, sources=[0, 0])[1] == 3  # one token, then eos; the second hypothesis later
+    assert translate(table, [7, 7], W=2, sources=[0, 0])[1] == 2  # one token, then eos
     assert translate(table, [7, 7], W=1, sources=[0, 0])[1] == 2
     assert translate(table, [7, 4], W=2, sources=[0, 1])[1] == 4
     assert translate(table, [7, 7], W=2, sources=[0, 1])[1] == 7
