@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax.ctc import linear_top_k
+from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import Shape
 from natjax.layers.length import predict_lengths
 from natjax.layers.stack import apart, stacked
@@ -34,6 +35,7 @@ class Decoded(NamedTuple):
         frames: i32[B, T], what each frame emits, 0 beyond the row's frames.
         frame_lengths: i32[B].
         scores: f32[B], Σ over frames of the log-probability of what is emitted, nats.
+        n_best: all hypotheses of a search; None where there is none.
     """
 
     tokens: Array
@@ -41,6 +43,7 @@ class Decoded(NamedTuple):
     frames: Array
     frame_lengths: Array
     scores: Array
+    n_best: BeamResult | None = None
 
 
 Decode = Callable[..., Decoded]
