@@ -32,6 +32,9 @@ from natjax.ctc import linear_top_k
 from natjax.typing import BOS, EOS, PAD, Array, Head, PyTree
 
 
+FIRST_SPAN = 32  # positions; see `spans`
+
+
 class Decoder(Protocol):
     """What the search needs of a model."""
 
@@ -179,8 +182,15 @@ def beam_search(
 
 
 def spans(max_steps: int) -> list[int]:
-    """How many positions the loops read that follow one another: early steps need not read a whole, empty cache."""
-    return [max_steps]
+    """How many positions the loops read that follow one another: early steps need not read a whole, empty cache.
+
+    >>> spans(48), spans(80), spans(272)
+    ([48], [32, 80], [32, 64, 128, 272])
+    """
+    found = [FIRST_SPAN]  # each has a program of its own, so they double
+    while 2 * found[-1] <= max_steps:
+        found.append(2 * found[-1])
+    return [*found[:-1], max_steps]
 
 
 def _initial(cache: PyTree, B: int, W: int, N: int) -> _State:

@@ -51,7 +51,7 @@ class KeysValues(NamedTuple):
     """What one layer's attention looks at when decoding token by token, in the compute dtype.
 
     Attributes:
-        keys: [B, H, N, W, K], position by position and slot by slot, or [B, H, S, K], those of a memory.
+        keys: [B, H, N·W, K], position by position and slot by slot, or [B, H, S, K], those of a memory.
         values: of the same shape.
     """
 
@@ -76,14 +76,14 @@ def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Arr
 
     Args:
         query_BWHK: [B, W, H, K].
-        cached: keys and values [B, H, ..., K] with M places in between.
+        cached: keys and values [B, H, at least M, K], of which the first M places are looked at.
         seen_BWM: bool[B, W or 1, M]; each hypothesis sees at least one.
 
     Returns:
         [B, W, H, K] in the query's dtype.
     """
-    B, _, H, K = query_BWHK.shape
-    keys_BHMK, values_BHMK = (array.reshape(B, H, -1, K) for array in cached)
+    K, M = query_BWHK.shape[-1], seen_BWM.shape[-1]
+    keys_BHMK, values_BHMK = (array[:, :, :M] for array in cached)
     query_BHWK = jnp.swapaxes(query_BWHK, 1, 2) * np.asarray(K**-0.5, query_BWHK.dtype)
     scores_BHWM = jnp.einsum("bhwk,bhmk->bhwm", query_BHWK, keys_BHMK, preferred_element_type=jnp.float32)
     scores_BHWM = jnp.where(seen_BWM[:, None], scores_BHWM, -jnp.inf)
@@ -152,9 +152,12 @@ class Attention(nn.Module):
     def step(self, x_BWD: Array, cached: KeysValues, seen_BWM: Array, position: Array) -> tuple[Array, KeysValues]:
         """[B, W, D] -> [B, W, D]: self-attention of one position, whose keys and values are written into the cache."""
         query, *new = map(self._split, self.qkv(x_BWD))
+        # Positions and slots share an axis because a compiled loop writes in place only what attention reads in the
+        # very shape in which it is kept.
+        place = position * x_BWD.shape[1]
         cached = KeysValues(
             *(
-                jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(n, 1, 2)[:, :, None], position, axis=2)
+                jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(n, 1, 2), place, axis=2)
                 for old, n in zip(cached, new, strict=True)
             )
         )

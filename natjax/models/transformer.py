@@ -30,7 +30,7 @@ class Cache(NamedTuple):
     """What a sentence's hypotheses have been told so far; one entry a layer of the decoder.
 
     Attributes:
-        written: keys and values of target positions, [B, H, N, W, K].
+        written: keys and values of target positions, [B, H, N·W, K].
         remembered: keys and values of the memory, [B, H, S, K].
         source_lengths: i32[B].
     """
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         remembered, written = [], []
         for of_layer in params["decoder"]["layers"]:
             remembered.append(layer.apply({"params": of_layer}, memory_BSD, method="remember"))
-            shape = (B, heads, N, W, self.config.width // heads)
+            shape = (B, heads, N * W, self.config.width // heads)
             written.append(KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
         return Cache(tuple(written), tuple(remembered), source_lengths_B)
 
@@ -134,7 +134,8 @@ class Transformer(nn.Module):
             tokens_BW: i32[B, W], the token that each hypothesis ends in; bos at the first step.
             position: i32[], how many tokens came before it.
             ancestors_BWN: i32[B, W, N], the slot in which each position of a hypothesis lies, which is w at `position`
-                itself; later positions are not looked at.
+                itself; later positions are not looked at. It may have fewer positions than the cache, and the step
+                then reads no more of them.
 
         Returns:
             The states [B, W, D], which `project` takes, and the cache with this position in slot w of hypothesis w.

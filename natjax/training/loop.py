@@ -112,7 +112,7 @@ class _Run:
         self.model = models.build(config, *sizes)
         self.train_step = make_train_step(self.model, self.objective, config)
         self.loss = make_loss(self.model, replace(self.objective, label_smoothing=0.0), config)
-        self.translator = Translator(config, self.vocabularies, None)
+        self.translator = Translator(config, self.vocabularies, None, decode="greedy")
         self.make_batch: Callable[[int], Batch] = lambda step: _pad(train_split, self.plan, step)
 
     @property
