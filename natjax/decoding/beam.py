@@ -31,7 +31,6 @@ from jax import lax
 from natjax.ctc import linear_top_k
 from natjax.typing import BOS, EOS, PAD, Array, Head, PyTree
 
-
 FIRST_SPAN = 32  # positions; see `spans`
 
 
