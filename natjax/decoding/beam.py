@@ -31,8 +31,6 @@ from jax import lax
 from natjax.ctc import linear_top_k
 from natjax.typing import BOS, EOS, PAD, Array, Head, PyTree
 
-FIRST_SPAN = 32  # positions; see `spans`
-
 
 class Decoder(Protocol):
     """What the search needs of a model."""
@@ -43,10 +41,7 @@ class Decoder(Protocol):
     def step(
         self, params: PyTree, cache: PyTree, tokens_BW: Array, position: Array, ancestors_BWN: Array
     ) -> tuple[Array, PyTree]:
-        """Writes the tokens i32[B, W] at a position i32[] of every slot, and returns hidden states [B, W, D].
-
-        `ancestors_BWN` may be shorter than the cache: what lies at and beyond its end is not yet written.
-        """
+        """Writes the tokens i32[B, W] at a position i32[] of every slot, and returns hidden states [B, W, D]."""
 
     def project(self, params: PyTree, hidden_BWD: Array) -> Head:
         """The output projection of hidden states."""
@@ -68,7 +63,7 @@ class Convention(NamedTuple):
 
 
 FAIRSEQ = Convention()
-CTRANSLATE2 = Convention(eos_in_length=False, forced_eos=False, keep_best=True)
+CTRANSLATE2 = Convention(forced_eos=False, keep_best=True)
 """As CTranslate2 with patience 1 does, but for a length penalty of 0: there it stops when the best continuation of all
 is an eos and enough hypotheses are finished, which changes no best hypothesis."""
 
@@ -173,23 +168,11 @@ def beam_search(
         convention,
     )
     cache = decoder.start(params, memory_BSD, source_lengths_B, beam_size, max_steps)
-    state = _initial(cache, B, beam_size, max_steps)
-    for span in spans(max_steps):
-        state = lax.while_loop(partial(_unfinished, span=span), partial(_step, decoder, params, rules, span), state)
+    state = lax.while_loop(
+        _unfinished, partial(_step, decoder, params, rules), _initial(cache, B, beam_size, max_steps)
+    )
     finished = _select(state.finished, lax.top_k(state.finished.scores, beam_size)[1])
     return BeamResult(*finished, state.position)
-
-
-def spans(max_steps: int) -> list[int]:
-    """How many positions the loops read that follow one another: early steps need not read a whole, empty cache.
-
-    >>> spans(48), spans(80), spans(272)
-    ([48], [32, 80], [32, 64, 128, 272])
-    """
-    found = [FIRST_SPAN]  # each has a program of its own, so they double
-    while 2 * found[-1] <= max_steps:
-        found.append(2 * found[-1])
-    return [*found[:-1], max_steps]
 
 
 def _initial(cache: PyTree, B: int, W: int, N: int) -> _State:
@@ -212,13 +195,13 @@ def _own_slots(B: int, W: int, N: int) -> Array:
     return jnp.broadcast_to(jnp.arange(W, dtype=jnp.int32)[None, :, None], (B, W, N))
 
 
-def _unfinished(state: _State, span: int) -> Array:
-    return (state.position < span) & ~jnp.all(state.done)
+def _unfinished(state: _State) -> Array:
+    return ~jnp.all(state.done)
 
 
-def _step(decoder: Decoder, params: PyTree, rules: _Rules, span: int, state: _State) -> _State:
+def _step(decoder: Decoder, params: PyTree, rules: _Rules, state: _State) -> _State:
     B, W, N = state.tokens.shape
-    hidden_BWD, cache = decoder.step(params, state.cache, state.last, state.position, state.ancestors[:, :, :span])
+    hidden_BWD, cache = decoder.step(params, state.cache, state.last, state.position, state.ancestors)
     at_limit_B = state.position + 1 >= rules.limits
     ids_BWX, log_prob_BWX = _continuations(decoder.project(params, hidden_BWD), state.position, at_limit_B, rules)
     X = ids_BWX.shape[2]

@@ -76,14 +76,13 @@ def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Arr
 
     Args:
         query_BWHK: [B, W, H, K].
-        cached: keys and values [B, H, at least M, K], of which the first M places are looked at.
+        cached: keys and values [B, H, M, K].
         seen_BWM: bool[B, W or 1, M]; each hypothesis sees at least one.
 
     Returns:
         [B, W, H, K] in the query's dtype.
     """
-    K, M = query_BWHK.shape[-1], seen_BWM.shape[-1]
-    keys_BHMK, values_BHMK = (array[:, :, :M] for array in cached)
+    K, (keys_BHMK, values_BHMK) = query_BWHK.shape[-1], cached
     query_BHWK = jnp.swapaxes(query_BWHK, 1, 2) * np.asarray(K**-0.5, query_BWHK.dtype)
     scores_BHWM = jnp.einsum("bhwk,bhmk->bhwm", query_BHWK, keys_BHMK, preferred_element_type=jnp.float32)
     scores_BHWM = jnp.where(seen_BWM[:, None], scores_BHWM, -jnp.inf)

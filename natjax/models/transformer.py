@@ -134,8 +134,7 @@ class Transformer(nn.Module):
             tokens_BW: i32[B, W], the token that each hypothesis ends in; bos at the first step.
             position: i32[], how many tokens came before it.
             ancestors_BWN: i32[B, W, N], the slot in which each position of a hypothesis lies, which is w at `position`
-                itself; later positions are not looked at. It may have fewer positions than the cache, and the step
-                then reads no more of them.
+                itself; later positions are not looked at.
 
         Returns:
             The states [B, W, D], which `project` takes, and the cache with this position in slot w of hypothesis w.

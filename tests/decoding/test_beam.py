@@ -11,7 +11,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from natjax.decoding import beam
 from natjax.decoding.beam import CTRANSLATE2, FAIRSEQ, Convention, beam_search, score
 from natjax.typing import BOS, Head
 
@@ -203,19 +202,6 @@ def test_the_loop_ends_with_the_last_sentence():
     assert translate(table, [7, 7], W=1, sources=[0, 0])[1] == 2
     assert translate(table, [7, 4], W=2, sources=[0, 1])[1] == 4
     assert translate(table, [7, 7], W=2, sources=[0, 1])[1] == 7
-
-
-def test_loops_that_follow_one_another_make_one_search(monkeypatch):
-    table = np.random.default_rng(10).normal(size=(3, STATES, 6))
-    table[:, :, 2] -= 1.0
-    monkeypatch.setattr(beam, "FIRST_SPAN", 2)
-    assert beam.spans(9) == [2, 4, 9]
-    limits = [9, 9, 3]
-    found, steps = translate(table, limits, W=3, N=9)
-    expected = [oracle.search(logits_of(table, row), 3, limit) for row, limit in enumerate(limits)]
-    for row, (hypotheses, _) in enumerate(expected):
-        assert_same(found[row], hypotheses)
-    assert steps == max(count for _, count in expected) > 4
 
 
 def test_penalty_limits_and_prefixes_are_traced():

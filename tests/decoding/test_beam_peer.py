@@ -68,8 +68,11 @@ def test_the_peer_counts_and_ends_as_the_convention_says(tmp_path, penalty):
             [["a"]], beam_size=W, num_hypotheses=W, length_penalty=penalty, max_decoding_length=limit,
             return_scores=True, suppress_sequences=[["<pad>"], ["<s>"]],
         )  # fmt: skip
-        # It suppresses tokens before the softmax; so they have no mass here.
-        model = lambda tokens, toy=toy: np.where(np.arange(V) < 2, -1e30, toy(tokens))  # noqa: E731
+
+        def model(tokens, toy=toy):
+            # It suppresses tokens before the softmax, eos before the first token too; so they have no mass here.
+            return np.where(np.arange(V) < (2 if tokens else 3), -1e30, toy(tokens))
+
         expected, _ = oracle.search(model, W, limit, penalty=penalty, **CTRANSLATE2._asdict())
         assert [[toy.words.index(word) for word in words] for words in found.hypotheses] == [e.tokens for e in expected]
         np.testing.assert_allclose(found.scores, [e.score for e in expected], atol=1e-4)
