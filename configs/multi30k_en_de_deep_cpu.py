@@ -1,4 +1,4 @@
-"""As multi30k_en_de_teacher_cpu with a deep encoder and a shallow decoder, 6+1 layers: the fast autoregressive baseline.
+"""As multi30k_en_de_teacher_cpu with a deep encoder and a shallow decoder, 6+1: the fast autoregressive baseline.
 
 export NATJAX_DATA=<folder that holds multi30k/>
 natjax train configs/multi30k_en_de_deep_cpu.py --workdir runs/multi30k_en_de_deep
