@@ -5,7 +5,6 @@ multi-modality breaks.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from natjax.objectives.base import Targets, until_eos
@@ -36,8 +35,7 @@ class CrossEntropy:
 
     def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
         """Σ_t (1-ε)·(-log p_t(y_t)) + ε·(mean over V of -log p_t), over real positions."""
-        total, loss_B = linear_cross_entropy(head, targets.tokens, targets.lengths, weights, self.label_smoothing)
-        return total, jax.lax.stop_gradient(loss_B)
+        return linear_cross_entropy(head, targets.tokens, targets.lengths, weights, self.label_smoothing)
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """None: there is a frame for each label."""
