@@ -122,16 +122,26 @@ def test_greedy_takes_the_best_token_of_the_whole_pass():
     assert not all(ended)
 
 
-def test_no_step_copies_the_cache():
-    # A cache whose size no other array has: the compiled loop may write into it, and must not copy or turn it.
+@pytest.mark.parametrize("W", [1, 5])
+def test_no_step_copies_the_cache(W):
+    # A compiled loop over a cache whose size no other array has: it must write into it, and not copy or turn it.
     _, model, params = _build()
-    compiled = greedy.make_decode(model, max_length_ratio=4.0).lower(
-        prepare(params, jnp.float32), jnp.zeros((3, 21), jnp.int32), jnp.full((3,), 21, jnp.int32)
-    )
-    text = compiled.compile().as_text()
-    cache = rf"f32\[3,2,{target_limit(21, 4.0)},1,8\]"
-    assert re.search(rf"{cache}\S* (dynamic-update-slice|fusion)\(", text)
-    assert not re.search(rf"{cache}\S* (copy|transpose)\(", text.split("ENTRY")[0])
+    most = 101
+
+    def run(params, memory, lengths, ancestors):
+        def body(at):
+            position, cache, tokens = at
+            hidden, cache = model.step(params, cache, tokens, position, ancestors)
+            return position + 1, cache, hidden.argmax(-1).astype(jnp.int32)
+
+        start = jnp.int32(0), model.start(params, memory, lengths, W, most), jnp.ones((3, W), jnp.int32)
+        return jax.lax.while_loop(lambda at: at[0] < most, body, start)[2]
+
+    shapes = jnp.zeros((3, 21, 16)), jnp.full((3,), 21, jnp.int32), jnp.zeros((3, W, most), jnp.int32)
+    text = jax.jit(run).lower(apart(params), *shapes).compile().as_text()
+    loop, cache = text.split("ENTRY")[0], rf"= f32\[6,{most * W},8\]\S*"
+    assert len(re.findall(rf"{cache} dynamic-update-slice\(", loop)) >= 4  # keys and values of two layers
+    assert not re.search(rf"{cache} (copy|transpose)\(", loop)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
