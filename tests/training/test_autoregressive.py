@@ -49,4 +49,4 @@ def test_the_loss_falls(config, tmp_path):
     seen = {}
     training = dict(steps=60, learning_rate=5e-3, log_every=20, eval_every=60, save_every=60)
     train(tiny.changed(config, **training), tmp_path / "run", watch=Watch(progress=lambda step, _, r: seen.update(r)))
-    assert seen["valid_loss"] < 0.85 * np.log(300)
+    assert seen["valid_loss"] < 0.9 * np.log(300)  # the uniform distribution over the vocabulary has log 300
