@@ -41,6 +41,7 @@ class Translation:
             `Translator.warm_up`.
         segments: 1, or into how many parts an over-long line was cut.
         n_best: alternatives, best first; the greedy decoder gives its one.
+        n_best_scores: their log-probabilities by length, nats; here a frame.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Translation:
     seconds: float
     segments: int
     n_best: list[str]
+    n_best_scores: list[float]
 
 
 class Translator:
@@ -235,14 +237,16 @@ class Translator:
     def _translation(self, parts: list["_Segment"]) -> Translation:
         vocabulary = self.vocabularies.target
         text = _joined(vocabulary.decode([p.tokens for p in parts]))
+        score, frames = sum(p.score for p in parts), sum(len(p.frames) for p in parts)
         return Translation(
             text=text,
             tokens=[piece for p in parts for piece in vocabulary.pieces(p.tokens)],
             frames=[piece if f else "" for p in parts for f, piece in zip(p.frames, vocabulary.pieces(p.frames))],
-            score=sum(p.score for p in parts),
+            score=score,
             seconds=sum(p.seconds for p in parts),
             segments=len(parts),
             n_best=[text],
+            n_best_scores=[score / max(1, frames)],
         )
 
 
