@@ -1,7 +1,6 @@
-"""natjax distill as a person calls it: killed and resumed, in several processes, on a full disk, stopped by a signal."""
+"""natjax distill as a person calls it: killed and resumed, in several processes, on a full disk, stopped."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -182,7 +181,7 @@ def test_a_signal_keeps_what_is_done(teacher, undisturbed, tmp_path):
     assert (program.returncode, err) == (
         75, "natjax: stopped by SIGTERM; finished blocks are kept, the same command goes on\n",
     )  # fmt: skip
-    assert not [file for file in os.listdir(parts) if file.endswith(".tmp")]
+    assert not list(parts.glob(".*"))
     assert main(words) == 0
     assert (tmp_path / "kd.de").read_bytes() == expected
     shutil.rmtree(tmp_path)
