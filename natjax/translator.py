@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from natjax import memory, objectives
+from natjax import memory, models, objectives
 from natjax.config import Config, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding import single_pass
+from natjax.decoding import autoregressive, single_pass
+from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import ConfigError, UserError
-from natjax.models import nat
+from natjax.frames import target_limit
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
 
@@ -40,8 +41,9 @@ class Translation:
         seconds: time of the line's batch divided by the batch's sentences; compiling a new shape counts, too, see
             `Translator.warm_up`.
         segments: 1, or into how many parts an over-long line was cut.
-        n_best: alternatives, best first; the greedy decoder gives its one.
-        n_best_scores: their log-probabilities by length, nats; here a frame.
+        n_best: the texts of all hypotheses, best first; greedy decoding gives its one. Of several segments, the
+            first alternatives are joined, then the second ones, and so on.
+        n_best_scores: their scores, for a beam divided by length^length_penalty; added up over segments.
     """
 
     text: str
@@ -67,25 +69,42 @@ class Translator:
     ['Der ganz besonders kluge Junge füttert immer wieder an diesem Ort den Hund.']
     """
 
-    def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None):
+    def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None, *, decode: str | None = None):
         """Use `load`; this is for code that has the parts at hand.
 
         Args:
             config: the run's config.
             vocabularies: of the run.
             params: the model's parameters; None where `with_params` is to give them.
+            decode: see `load`.
+
+        Raises:
+            UserError: see `load`.
         """
+        ways = ("beam", "greedy") if config.model.kind == "autoregressive" else ("greedy",)
+        decode = decode or ways[0]
+        if decode not in ways:
+            raise UserError(
+                f"decoding by {decode!r} does not exist for {config.model.kind}; choose {' or '.join(ways)}"
+            )
         self.config, self.vocabularies = config, vocabularies
         self.objective = objectives.build(config)
-        model = nat.build(
-            config, len(vocabularies.source), len(vocabularies.target), needs_length=self.objective.needs_length
-        )
-        self._decode = single_pass.make_decode(
-            model,
-            self.objective,
-            candidates=config.decoding.length_candidates,
-            blank_penalty=config.decoding.blank_penalty,
-        )
+        model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+        decoding = config.decoding
+        if config.model.kind == "autoregressive":
+            self._decode = autoregressive.make_decode(
+                model,
+                beam_size=decoding.beam_size if decode == "beam" else 1,
+                length_penalty=decoding.length_penalty,
+                max_length_ratio=decoding.max_length_ratio,
+            )
+        else:
+            self._decode = single_pass.make_decode(
+                model,
+                self.objective,
+                candidates=decoding.length_candidates,
+                blank_penalty=decoding.blank_penalty,
+            )
         self.params = self._prepared(params)
 
     def _prepared(self, params: PyTree | None) -> PyTree | None:
@@ -96,7 +115,7 @@ class Translator:
         cls,
         path: str | Path,
         *,
-        decode: str = "greedy",
+        decode: str | None = None,
         blank_penalty: float | None = None,
         say: Callable[[str], None] = _warn,
     ) -> "Translator":
@@ -105,7 +124,8 @@ class Translator:
         Args:
             path: a workdir of `natjax train`. Of its averages and checkpoints the one with the best validation BLEU
                 is used; of an unfinished run, the latest checkpoint.
-            decode: "greedy".
+            decode: "greedy", or for autoregressive models "beam" with the config's `decoding.beam_size` and
+                `length_penalty`, which is their default.
             blank_penalty: in place of the config's `decoding.blank_penalty`.
             say: told of damaged weights that are passed over; a Python warning unless given.
 
@@ -113,17 +133,15 @@ class Translator:
             WorkdirError: something that translating needs is not there.
             CheckpointError: the weights are damaged.
             ConfigError: the blank's penalty is out of range, or the model was trained with a loss that has no blank.
-            UserError: a way of decoding that does not exist.
+            UserError: a way of decoding that does not exist, or not for this model.
         """
-        if decode != "greedy":
-            raise UserError(f"unknown way of decoding {decode!r}; choose greedy")
         config, vocabularies, params = workdirs.load_model(Path(path), say)
         if blank_penalty is not None:
-            if objectives.build(config).needs_length:
+            if config.objective.loss != "ctc":
                 raise ConfigError(f"{path}: trained with {config.objective.loss}, which has no blank to hold back")
             config = replace(config, decoding=replace(config.decoding, blank_penalty=float(blank_penalty)))
             validate(config)
-        return cls(config, vocabularies, params)
+        return cls(config, vocabularies, params, decode=decode)
 
     def with_params(self, params: PyTree) -> "Translator":
         """The same compiled programs with other weights."""
@@ -199,7 +217,9 @@ class Translator:
             out, count = done.results, len(done.indices)
             tokens, frames = _rows(out.tokens, out.lengths, count), _rows(out.frames, out.frame_lengths, count)
             for row, index in enumerate(done.indices):
-                results[index] = _Segment(tokens[row], frames[row], float(out.scores[row]), done.seconds)
+                score = float(out.scores[row])
+                hypotheses = _hypotheses(out.n_best, row) if out.n_best else [(tokens[row], score)]
+                results[index] = _Segment(tokens[row], frames[row], score, done.seconds, hypotheses)
             if on_batch:
                 on_batch(count)
         return [self._translation(parts) for parts in segments.by_line(results)]
@@ -219,14 +239,20 @@ class Translator:
         return _Segments(sources, owners, len(pieces))
 
     def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
-        decoding, span = self.config.decoding, self.config.objective.length_range
+        decoding = self.config.decoding
         return batches(
             [len(ids) for ids in sources],
             decoding.max_source_length,
             decoding.batch_frames,
-            lambda S: self.objective.max_frames(S, S + span),
+            self._frames,
             CPU_ROWS if jax.default_backend() == "cpu" else None,
         )
+
+    def _frames(self, S: int) -> int:
+        """Decoder positions of a padded source length."""
+        if self.config.model.kind == "autoregressive":
+            return target_limit(S, self.config.decoding.max_length_ratio)
+        return self.objective.max_frames(S, S + self.config.objective.length_range)
 
     def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
         plan, frames = self._plan(segments.sources), self.config.decoding.batch_frames
@@ -236,17 +262,17 @@ class Translator:
 
     def _translation(self, parts: list["_Segment"]) -> Translation:
         vocabulary = self.vocabularies.target
-        text = _joined(vocabulary.decode([p.tokens for p in parts]))
-        score, frames = sum(p.score for p in parts), sum(len(p.frames) for p in parts)
+        # One entry for each rank that all segments have; a line without any has its one empty text.
+        ranks = list(zip(*(p.hypotheses for p in parts), strict=False)) or [()]
         return Translation(
-            text=text,
+            text=_joined(vocabulary.decode([p.tokens for p in parts])),
             tokens=[piece for p in parts for piece in vocabulary.pieces(p.tokens)],
             frames=[piece if f else "" for p in parts for f, piece in zip(p.frames, vocabulary.pieces(p.frames))],
-            score=score,
+            score=sum(p.score for p in parts),
             seconds=sum(p.seconds for p in parts),
             segments=len(parts),
-            n_best=[text],
-            n_best_scores=[score / max(1, frames)],
+            n_best=[_joined(vocabulary.decode([tokens for tokens, _ in rank])) for rank in ranks],
+            n_best_scores=[sum(score for _, score in rank) for rank in ranks],
         )
 
 
@@ -255,6 +281,7 @@ class _Segment(NamedTuple):
     frames: list[int]
     score: float
     seconds: float
+    hypotheses: list[tuple[list[int], float]]
 
 
 class _Segments(NamedTuple):
@@ -278,6 +305,12 @@ def _joined(texts: list[str]) -> str:
 def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
     """The first `count` rows without their padding."""
     return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
+
+
+def _hypotheses(found: BeamResult, row: int) -> list[tuple[list[int], float]]:
+    """Tokens and score of those that exist."""
+    each = zip(found.tokens[row], found.lengths[row], found.scores[row], strict=True)
+    return [(tokens[:length].tolist(), float(score)) for tokens, length, score in each if score > -np.inf]
 
 
 def _cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:

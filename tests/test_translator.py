@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from natjax import memory
+from natjax import memory, models
 from natjax.data.prepare import read_corpus, train_vocabularies
 from natjax.data.vocab import Vocabulary
 from natjax.errors import ConfigError, UserError, VocabularyError, WorkdirError
-from natjax.models import nat
 from natjax.translator import Translator, _cut
 
 
@@ -25,8 +24,8 @@ def vocabularies():
 
 @pytest.fixture(scope="module")
 def params(vocabularies):
-    network = nat.build(tiny.config(), len(vocabularies.source), len(vocabularies.target), needs_length=False)
-    return jax.tree.map(lambda p: p * 3, nat.init(network, 0))
+    network = models.build(tiny.config(), len(vocabularies.source), len(vocabularies.target))
+    return jax.tree.map(lambda p: p * 3, models.init(network, 0))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +77,7 @@ def test_details_agree_with_the_text(translator):
         words = [piece for piece in detail.tokens if piece not in ("<s>", "</s>")]  # an untrained model says them
         assert "".join(words).replace("▁", " ").strip() == detail.text
         assert detail.n_best == [detail.text]
+        assert detail.n_best_scores == [detail.score]
         assert detail.segments == (1 if line.strip() else 0)
         assert detail.score <= 0
         assert len(detail.frames) % 2 == 0  # two frames a piece
@@ -176,9 +176,39 @@ def test_reloaded_float32_weights_are_cast_once(vocabularies, params):
             assert dtype == ("bfloat16" if "kernel" in path or "table" in path else "float32"), path
 
 
-def test_unknown_ways_of_decoding_and_folders(tmp_path):
-    with pytest.raises(UserError, match="choose greedy"):
-        Translator.load(tmp_path, decode="magic")
+def autoregressive():
+    config = tiny.config(kind="autoregressive")
+    return dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce", target_eos=True))
+
+
+def test_an_autoregressive_model_has_a_beam_and_greedy_decoding(vocabularies):
+    config = autoregressive()
+    config = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, beam_size=3))
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
+    beam, greedy, single = (
+        Translator(dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, **changes)),
+                   vocabularies, params, decode=way)
+        for way, changes in ((None, {}), ("greedy", {}), ("beam", dict(beam_size=1)))
+    )  # fmt: skip
+    lines = [*LINES, " ".join(LINES * 5)]
+    details = beam.translate_with_details(lines)
+    assert beam.translate(lines) == [d.text for d in details] != greedy.translate(lines)
+    for line, detail in zip(lines, details, strict=True):
+        assert detail.n_best[0] == detail.text
+        assert len(detail.n_best) == len(detail.n_best_scores) == (3 if line.strip() else 1)
+        assert detail.n_best_scores == sorted(detail.n_best_scores, reverse=True)
+        assert detail.score <= 0
+    for one, two in zip(greedy.translate_with_details(lines), single.translate_with_details(lines), strict=True):
+        assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
+        assert one.n_best == [one.text]
+
+
+def test_unknown_ways_of_decoding_and_folders(tmp_path, vocabularies):
+    with pytest.raises(UserError, match="'beam' does not exist for nat; choose greedy"):
+        Translator(tiny.config(), vocabularies, None, decode="beam")
+    with pytest.raises(UserError, match="'magic' does not exist for autoregressive; choose beam or greedy"):
+        Translator(autoregressive(), vocabularies, None, decode="magic")
     with pytest.raises(WorkdirError, match="not a workdir"):
         Translator.load(tmp_path)
     with pytest.raises(WorkdirError, match="not a workdir"):
@@ -236,8 +266,8 @@ def test_length_candidates_run(translator):
         decoding=dataclasses.replace(translator.config.decoding, length_candidates=3),
     )
     vocabularies = translator.vocabularies
-    network = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=True)
-    vanilla = Translator(config, vocabularies, nat.init(network, 0))
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    vanilla = Translator(config, vocabularies, models.init(network, 0))
     golden = vanilla.translate_with_details(LINES, golden_lengths=[3, 1, 5, 1, 2])
     assert [len(t.frames) for t in golden] == [3, 0, 5, 0, 2]
     assert len(vanilla.translate(LINES)) == 5

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Declares how the model decodes."""
-    parser.add_argument("--decode", metavar="D", default="greedy", help="how to decode (default: greedy)")
+    parser.add_argument(
+        "--decode",
+        choices=("greedy", "beam"),
+        help="how to decode; beam is for autoregressive models and their default (see decoding.beam_size and "
+        "decoding.length_penalty of the config), greedy that of all others",
+    )
     parser.add_argument(
         "--blank-penalty",
         metavar="P",

@@ -3,10 +3,12 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from natjax import atomic
+from natjax.config import validate
 from natjax.distillation.job import Settings
 from natjax.errors import CheckpointError, UserError
 from natjax.training import checkpoint, workdir
@@ -83,8 +85,6 @@ def load(teachers: Sequence[Teacher], settings: Settings, say: Say) -> list["Tra
     Raises:
         UserError: they translate between different languages, or one cannot be loaded or cannot search so.
     """
-    from natjax.translator import Translator
-
     configs = [workdir.load_config(teacher.folder).data for teacher in teachers]
     directions = [(data.source_language, data.target_language) for data in configs]
     for teacher, direction in zip(teachers, directions):
@@ -93,18 +93,22 @@ def load(teachers: Sequence[Teacher], settings: Settings, say: Say) -> list["Tra
                 f"{teacher.folder}: translates {'-'.join(direction)}, but {teachers[0].folder} translates "
                 f"{'-'.join(directions[0])}; name teachers of one direction"
             )
-    return [Translator.load(teacher.folder, **_search(settings), say=say) for teacher in teachers]
+    return [_translator(teacher.folder, settings, say) for teacher in teachers]
 
 
-def _search(settings: Settings) -> dict[str, Any]:
+def _translator(folder: Path, settings: Settings, say: Say) -> "Translator":
+    """The model of a workdir with the search of the settings in place of its own."""
+    from natjax.translator import Translator
+
+    config, vocabularies, params = workdir.load_model(folder, say)
     if settings.beam == 1:
-        return {"decode": "greedy"}
-    return {
-        "decode": "beam",
-        "beam_size": settings.beam,
-        "length_penalty": settings.length_penalty,
-        "n_best": settings.n_best,
-    }
+        return Translator(config, vocabularies, params, decode="greedy")
+    if config.model.kind != "autoregressive":
+        raise UserError(f"{folder}: is {config.model.kind} and has no beam; give --beam 1")
+    decoding = replace(config.decoding, beam_size=settings.beam, length_penalty=settings.length_penalty)
+    config = replace(config, decoding=decoding)
+    validate(config)
+    return Translator(config, vocabularies, params, decode="beam")
 
 
 def choose(translations: Sequence["Translation"], settings: Settings) -> tuple[list[Choice], dict[str, int]]:

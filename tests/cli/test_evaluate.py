@@ -135,7 +135,7 @@ def test_a_model_translates_the_source(translator, files, tmp_path, capsys):
     assert output.read_text(encoding="utf-8") == "".join(line + "\n" for line in HYPOTHESES)
     run([*arguments, "--blank-penalty", "0.5"])
     assert "seconds" in capsys.readouterr().out
-    assert translator.loaded[-1] == ("runs/a", "greedy", 0.5)
+    assert translator.loaded[-1] == ("runs/a", None, 0.5)
 
 
 def test_cut_source_lines_are_told_on_stderr(translator, files, capsys):

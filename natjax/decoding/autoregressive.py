@@ -1,0 +1,60 @@
+"""Autoregressive translation: encode, then beam search or greedy decoding, in one compiled function."""
+
+import jax
+import jax.numpy as jnp
+
+from natjax.decoding.beam import BeamResult, beam_search
+from natjax.decoding.single_pass import Decode, Decoded
+from natjax.frames import target_limit
+from natjax.layers.stack import apart, stacked
+from natjax.models import Transformer
+from natjax.typing import Array, Head, PyTree
+
+
+class Search:
+    """A Transformer as `beam.Decoder` sees it: parameters with the layers apart."""
+
+    def __init__(self, model: Transformer):
+        """Wraps a model."""
+        self.start, self.step, self._model = model.start, model.step, model
+
+    def project(self, params: PyTree, hidden_BWD: Array) -> Head:
+        """The output projection of hidden states."""
+        outer = {name: part for name, part in params.items() if name not in ("encoder", "decoder")}
+        return self._model.apply({"params": outer}, hidden_BWD, method="project")
+
+
+def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, max_length_ratio: float) -> Decode:
+    """The compiled search, one program for each shape of its arguments.
+
+    Args:
+        model: the model; its parameters are an argument, so that one program serves all checkpoints.
+        beam_size: W; 1 is greedy.
+        length_penalty: see `beam.beam_search`; another one needs no other program.
+        max_length_ratio: see `frames.target_limit`.
+
+    Returns:
+        As `single_pass.make_decode`. Frames are the tokens of the best hypothesis, its score is not normalised, and
+        `n_best` holds all hypotheses. Lengths that are given are not looked at.
+    """
+
+    @jax.jit
+    def search(params: PyTree, source_BS: Array, source_lengths_B: Array, length_penalty: Array) -> Decoded:
+        memory_BSD = model.apply({"params": stacked(params)}, source_BS, source_lengths_B, method="encode")
+        found: BeamResult = beam_search(
+            Search(model),
+            apart(params),
+            memory_BSD,
+            source_lengths_B,
+            target_limit(source_lengths_B, max_length_ratio),
+            beam_size=beam_size,
+            max_steps=target_limit(source_BS.shape[1], max_length_ratio),
+            length_penalty=length_penalty,
+        )
+        tokens_BN, lengths_B = found.tokens[:, 0], found.lengths[:, 0]
+        return Decoded(tokens_BN, lengths_B, tokens_BN, lengths_B, found.log_probs[:, 0], found)
+
+    def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None) -> Decoded:
+        return search(params, source_BS, source_lengths_B, jnp.float32(length_penalty))
+
+    return decode
