@@ -7,15 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+import tiny
 
-from natjax import atomic
+from natjax import atomic, models
 from natjax.analysis.data import DataReport, describe
+from natjax.config import to_json
+from natjax.data.vocab import Vocabularies
 from natjax.distillation import run
 from natjax.distillation.job import Settings
 from natjax.distillation.parts import Parts
 from natjax.distillation.run import distill
 from natjax.errors import DataError, UserError
+from natjax.training import checkpoint, workdir
 from natjax.translator import Translator
 
 
@@ -307,3 +312,48 @@ def test_a_minimum_score_that_none_reaches(teacher, job):
     job = dataclasses.replace(job, target=None, settings=settings, output_source=job.output.with_name("kd.en"))
     with pytest.raises(UserError, match="no translation has the score; lower --minimum-score"):
         make(teacher, job)
+
+
+@pytest.fixture(scope="module")
+def beamed(teacher, tmp_path_factory):
+    """An autoregressive teacher, never trained, with the first one's vocabulary and store."""
+    config = tiny.config(kind="autoregressive", decoder_layers=1)
+    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce", target_eos=True))
+    folder = tmp_path_factory.mktemp("teachers") / "autoregressive"
+    shutil.copytree(teacher, folder, ignore=lambda *_: ["checkpoints"])
+    vocabularies = Vocabularies.load(folder)
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    (folder / "config.json").write_text(to_json(config))
+    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
+    checkpoint.save(checkpoint.at(folder / "checkpoints", 1), {"params": params}, {"step": 1})
+    return folder, config
+
+
+def test_the_beam_of_the_settings(beamed, teacher, job, text):
+    folder, config = beamed
+    settings = Settings(beam=4, length_penalty=0.5, n_best=2)
+    job = dataclasses.replace(job, settings=settings, output_source=job.output.with_name("kd.en"))
+    outcome, _ = make(folder, job)
+    decoding = dataclasses.replace(config.decoding, beam_size=4, length_penalty=0.5)
+    _, vocabularies, params = workdir.load_model(folder, pytest.fail)
+    peer = Translator(dataclasses.replace(config, decoding=decoding), vocabularies, params, decode="beam")
+    expected = []
+    for source, t in zip(text[0], peer.translate_with_details(text[0])):
+        expected += [(source, n) for n in list(dict.fromkeys(t.n_best))[:2]] if source else [("", "")]
+    sides = [file.read_text(encoding="utf-8").split("\n")[:-1] for file in (job.output_source, job.output)]
+    assert list(zip(*sides)) == expected
+    assert len(expected) > 60
+    assert outcome.metadata["teachers"][0]["valid_bleu"] is None
+    other = dataclasses.replace(job, output=job.output.with_name("b"), output_source=job.output.with_name("b.en"))
+    with pytest.raises(UserError, match="is nat and has no beam; give --beam 1"):
+        make(teacher, other)
+
+
+def test_teachers_of_different_directions(beamed, teacher, job, tmp_path):
+    folder, config = beamed
+    turned = tmp_path / "turned"
+    shutil.copytree(folder, turned)
+    data = dataclasses.replace(config.data, source_language="de", target_language="en")
+    (turned / "config.json").write_text(to_json(dataclasses.replace(config, data=data)))
+    with pytest.raises(UserError, match=r"turned: translates de-en, but .* translates en-de"):
+        make([teacher, turned], job)
