@@ -137,6 +137,14 @@ def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, repla
             shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder, which vanishes at once: a kill leaves nothing of that name. One that is gone is no mistake."""
+    temporary = _temporary(path)
+    with suppress(FileNotFoundError):
+        path.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _temporary(path: Path, kind: str = "tmp") -> Path:
     """A hidden sibling: on the same file system, so that the rename is atomic. Host and id keep writers apart."""
     path = path.absolute()

@@ -33,6 +33,9 @@ ALLOWED = {
     "natjax.training": OBJECTIVES | DATA | {"natjax.decoding", "natjax.evaluation", "natjax.training",
                                             "natjax.translator", "natjax.memory"},
     "natjax.translator": OBJECTIVES | DATA | {"natjax.decoding", "natjax.training", "natjax.memory"},
+    "natjax.analysis": DATA | {"natjax.analysis", "natjax.evaluation"},
+    "natjax.distillation": DATA | {"natjax.distillation", "natjax.analysis", "natjax.evaluation", "natjax.training",
+                                   "natjax.translator"},
     "natjax.cli": None,  # everything
     "natjax.__main__": {"natjax.cli"},
     "natjax": set(),

@@ -79,3 +79,48 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class WorkView:
+    """A progress bar for work that is counted, with speed and time left; plain lines without a terminal."""
+
+    def __init__(self, label: str, unit: str):
+        """Args: label: what is being done; unit: what is counted."""
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.label, self.unit = label, unit
+        self._first: tuple[int, float] | None = None
+        self._printed = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=None, speed="")
+
+    def __enter__(self) -> "WorkView":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(f"natjax: {line}", markup=False)
+
+    def progress(self, done: int, total: int) -> None:
+        """Moves the bar; without a terminal, prints a line now and then. What was done before has no speed."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._printed = (done, now), now
+        rate = (done - self._first[0]) / max(now - self._first[1], 1e-9)
+        speed = f"{rate:,.1f} {self.unit}/s, {_clock((total - done) / rate)} left" if rate else ""
+        self._bar.update(self._task, completed=done, total=total, speed=speed)
+        if not self.console.is_terminal and now - self._printed >= LOG_SECONDS:
+            self._printed = now
+            self.console.print(f"{self.label}: {done:,}/{total:,} {self.unit}  {speed}", markup=False)

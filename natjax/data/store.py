@@ -66,6 +66,16 @@ class SplitView:
         """i32[rows]."""
         return np.diff(self._target[1]).astype(np.int32)
 
+    @property
+    def source_tokens(self) -> np.ndarray:
+        """u16 or u32, the sources one after another."""
+        return self._source[0]
+
+    @property
+    def target_tokens(self) -> np.ndarray:
+        """u16 or u32, the targets one after another."""
+        return self._target[0]
+
     def source(self, row: int) -> np.ndarray:
         """i32[S] of one row."""
         return _row(*self._source, row)

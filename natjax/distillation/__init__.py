@@ -1,0 +1,1 @@
+"""Sequence-level knowledge distillation: a teacher's translations of the training sources, as a student's targets."""
