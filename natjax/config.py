@@ -6,17 +6,15 @@ to expect. The resolved config is written to `workdir/config.json`, which is all
 
 import dataclasses
 import json
-import math
 import os
 import runpy
-import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from natjax.errors import ConfigError, nearest, one_line
-from natjax.frames import frame_count
+from natjax.frames import frame_count, target_limit
+from natjax.typed import build, leaves
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,10 @@ class VocabConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Encoder and decoder without causal mask. Defaults are the paper's base model (section 4.1)."""
+    """Encoder and decoder. Defaults are the paper's base model (section 4.1)."""
 
+    kind: Literal["nat", "autoregressive"] = "nat"
+    """All frames at once, or token by token (the teacher): a decoder with causal mask."""
     encoder_layers: int = 6
     decoder_layers: int = 6
     width: int = 512
@@ -106,6 +106,16 @@ class ModelConfig:
         return cls(**changes)
 
     @classmethod
+    def big(cls, **changes: Any) -> "ModelConfig":
+        """The paper's big model: 6+6 layers, 1024/4096, 16 heads."""
+        return cls(**{**dict(width=1024, feed_forward=4096, heads=16), **changes})
+
+    @classmethod
+    def base_12_1(cls, **changes: Any) -> "ModelConfig":
+        """Base with a deep encoder and a shallow decoder, 12+1 layers: the fast autoregressive baseline (section 4)."""
+        return cls.base(**{**dict(encoder_layers=12, decoder_layers=1), **changes})
+
+    @classmethod
     def small(cls, **changes: Any) -> "ModelConfig":
         """4+4 layers, 256/1024, 4 heads, pre-norm: for corpora of about 100k pairs."""
         preset = dict(encoder_layers=4, decoder_layers=4, width=256, feed_forward=1024, heads=4, dropout=0.2,
@@ -118,6 +128,11 @@ class ModelConfig:
         preset = dict(encoder_layers=3, decoder_layers=3, width=192, feed_forward=768, heads=4, dropout=0.15,
                       norm="pre", initializer="xavier", positions="sinusoidal")  # fmt: skip
         return cls(**{**preset, **changes})
+
+    @classmethod
+    def tiny_deep(cls, **changes: Any) -> "ModelConfig":
+        """Tiny with a deep encoder and a shallow decoder, 6+1 layers."""
+        return cls.tiny(**{**dict(encoder_layers=6, decoder_layers=1), **changes})
 
 
 @dataclass(frozen=True)
@@ -178,7 +193,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """Single-pass decoding."""
+    """Decoding."""
 
     batch_frames: int = 16_384
     """Decoder frames of the largest compiled batch; on CPU no batch has more than 8 rows."""
@@ -188,6 +203,12 @@ class DecodingConfig:
     """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
     blank_penalty: float = 0.0
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
+    beam_size: int = 5
+    """W, hypotheses a sentence of the autoregressive beam."""
+    length_penalty: float = 1.0
+    """Exponent of the length by which the autoregressive beam divides log-probabilities; 0: none."""
+    max_length_ratio: float = 2.0
+    """An autoregressive translation ends after ⌈max_length_ratio · S⌉ + 16 tokens at the latest."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +262,7 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples")
     if not isinstance(config, Config):
         raise ConfigError(f"{file}: get_config() must return natjax.config.Config, not {type(config).__name__}")
-    config = _build(Config, dataclasses.asdict(config), str(file))  # Python does not check the types of fields
+    config = build(Config, dataclasses.asdict(config), str(file))  # Python does not check the types of fields
     validate(config)
     return config
 
@@ -269,12 +290,14 @@ def validate(config: Config) -> None:
         (training.cooldown_steps <= training.steps, "training.cooldown_steps: more than training.steps; set it, too"),
         (data.max_length % data.length_multiple == 0,
          "data.max_length: must be a multiple of data.length_multiple"),
-        (training.batch_frames >= model.ratio * data.max_length,
-         "training.batch_frames: smaller than one sentence of data.max_length pieces at model.ratio"),
+        (training.batch_frames >= (model.ratio if objective.loss == "ctc" else 1) * data.max_length,
+         "training.batch_frames: smaller than one sentence of data.max_length pieces (at model.ratio for CTC)"),
+        (model.kind == "nat" or (objective.loss == "ce" and objective.target_eos),
+         "model.kind: autoregressive needs --objective.loss ce --objective.target-eos"),
         (config.decoding.length_candidates <= 2 * objective.length_range + 1,
          "decoding.length_candidates: more than objective.length_range allows"),
         (model.positions != "learned" or model.max_positions >= _longest(config),
-         f"model.max_positions: {_longest(config)} positions are needed for the longest source "
+         f"model.max_positions: {_longest(config)} positions are needed for the longest sentence "
          "(data.max_length, decoding.max_source_length)"),
     ]  # fmt: skip
     for fine, message in checks:
@@ -297,7 +320,8 @@ _RANGES = {
     "model.ratio": (1, 100), "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
     "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
     "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
-    "decoding.blank_penalty": (0, 100),
+    "decoding.blank_penalty": (0, 100), "decoding.beam_size": (1, 1024), "decoding.length_penalty": (0, 10),
+    "decoding.max_length_ratio": (0.1, 100),
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)), **dict.fromkeys(_POSITIVE.split(), (1e-30, _MOST_FLOAT)),
     **dict.fromkeys(_SHARES.split(), (0, 1)),
 }  # fmt: skip
@@ -308,6 +332,8 @@ _RANGES = {
 def _longest(config: Config) -> int:
     """Most positions that the encoder or the decoder will be given."""
     source = max(config.data.max_length, config.decoding.max_source_length)
+    if config.model.kind == "autoregressive":
+        return max(source, target_limit(source, config.decoding.max_length_ratio))
     if config.objective.loss == "ctc":
         return frame_count(source, config.model.ratio)
     return source + config.objective.length_range
@@ -328,7 +354,7 @@ def from_json(text: str, where: str = "config.json") -> Config:
         tree = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{where}: not valid JSON ({one_line(error)}); restore it from a backup") from None
-    config = _build(Config, tree, where)
+    config = build(Config, tree, where)
     validate(config)
     return config
 
@@ -350,40 +376,3 @@ def expand(path: str) -> str:
         variable = expanded[expanded.index("$") :].split("/")[0]
         raise ConfigError(f"{path}: the environment variable {variable} is not set; export {variable[1:]}=<folder>")
     return expanded
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every field."""
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{f.name}.")
-        else:
-            yield f"{prefix}{f.name}", value
-
-
-def _build(cls: type, tree: Any, where: str) -> Any:
-    """A dataclass from parsed JSON, every value checked against its annotation."""
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{where}: expected an object, found {type(tree).__name__}")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(tree) - set(hints))
-    if unknown:
-        raise ConfigError(f"{where}: unknown field {unknown[0]!r}{nearest(unknown[0], hints)}")
-    values = {}
-    for name, value in tree.items():
-        hint, place = hints[name], f"{where}: {name}"
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(hint, value, place)
-            continue
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
-        if hint is float and type(value) is int:
-            value = float(value) if abs(value) < 1 << 1000 else math.inf
-        if (choices and value not in choices) or (not choices and type(value) is not hint):
-            wanted = " | ".join(map(str, choices)) if choices else hint.__name__
-            raise ConfigError(f"{place}: {value!r} is not {wanted}")
-        values[name] = value
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {one_line(error)}") from None

@@ -1,4 +1,4 @@
-"""How many decoder frames a source sentence gets. One definition, for the host and for compiled code.
+"""How many decoder frames a source sentence gets, or tokens at most. One definition, for the host and compiled code.
 
 λ·S is computed in whole numbers: in floating point ceil(1.1 · 10) is 12, and the host's float64 and the device's
 float32 would disagree about which sentence fits.
@@ -22,3 +22,13 @@ def frame_count(source_length: Integers, ratio: float) -> Integers:
     """
     exact = Fraction(ratio).limit_denominator(100)
     return -(-source_length * exact.numerator // exact.denominator)
+
+
+def target_limit(source_length: Integers, ratio: float) -> Integers:
+    """⌈ratio·S⌉ + 16, the most tokens of an autoregressive translation, eos included.
+
+    Args:
+        source_length: as `frame_count`.
+        ratio: `decoding.max_length_ratio`.
+    """
+    return frame_count(source_length, ratio) + 16

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from natjax import memory, objectives
+from natjax import memory, models, objectives
 from natjax.config import Config, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding import single_pass
+from natjax.decoding import greedy, single_pass
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import ConfigError, UserError
-from natjax.models import nat
+from natjax.frames import target_limit
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
 
@@ -75,15 +75,17 @@ class Translator:
         """
         self.config, self.vocabularies = config, vocabularies
         self.objective = objectives.build(config)
-        model = nat.build(
-            config, len(vocabularies.source), len(vocabularies.target), needs_length=self.objective.needs_length
-        )
-        self._decode = single_pass.make_decode(
-            model,
-            self.objective,
-            candidates=config.decoding.length_candidates,
-            blank_penalty=config.decoding.blank_penalty,
-        )
+        model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+        decoding = config.decoding
+        if config.model.kind == "autoregressive":
+            self._decode = greedy.make_decode(model, max_length_ratio=decoding.max_length_ratio)
+        else:
+            self._decode = single_pass.make_decode(
+                model,
+                self.objective,
+                candidates=decoding.length_candidates,
+                blank_penalty=decoding.blank_penalty,
+            )
         self.params = self._prepared(params)
 
     def _prepared(self, params: PyTree | None) -> PyTree | None:
@@ -117,7 +119,7 @@ class Translator:
             raise UserError(f"unknown way of decoding {decode!r}; choose greedy")
         config, vocabularies, params = workdirs.load_model(Path(path), say)
         if blank_penalty is not None:
-            if objectives.build(config).needs_length:
+            if config.objective.loss != "ctc":
                 raise ConfigError(f"{path}: trained with {config.objective.loss}, which has no blank to hold back")
             config = replace(config, decoding=replace(config.decoding, blank_penalty=float(blank_penalty)))
             validate(config)
@@ -217,14 +219,20 @@ class Translator:
         return _Segments(sources, owners, len(pieces))
 
     def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
-        decoding, span = self.config.decoding, self.config.objective.length_range
+        decoding = self.config.decoding
         return batches(
             [len(ids) for ids in sources],
             decoding.max_source_length,
             decoding.batch_frames,
-            lambda S: self.objective.max_frames(S, S + span),
+            self._frames,
             CPU_ROWS if jax.default_backend() == "cpu" else None,
         )
+
+    def _frames(self, S: int) -> int:
+        """Decoder positions of a padded source length."""
+        if self.config.model.kind == "autoregressive":
+            return target_limit(S, self.config.decoding.max_length_ratio)
+        return self.objective.max_frames(S, S + self.config.objective.length_range)
 
     def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
         plan, frames = self._plan(segments.sources), self.config.decoding.batch_frames

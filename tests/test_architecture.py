@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "natjax"
 
 # What each part may import of natjax, besides itself. Dependencies point downwards only.
-LOW = {"natjax.typing", "natjax.errors", "natjax.frames", "natjax.config", "natjax.atomic"}
+LOW = {"natjax.typing", "natjax.typed", "natjax.errors", "natjax.frames", "natjax.config", "natjax.atomic"}
 LAYERS = LOW | {"natjax.layers"}
 MODELS = LAYERS | {"natjax.models"}
 OBJECTIVES = MODELS | {"natjax.objectives", "natjax.ctc"}
@@ -19,7 +19,8 @@ ALLOWED = {
     "natjax.typing": set(),
     "natjax.errors": set(),
     "natjax.frames": set(),
-    "natjax.config": {"natjax.errors", "natjax.frames"},
+    "natjax.typed": {"natjax.errors"},
+    "natjax.config": {"natjax.errors", "natjax.frames", "natjax.typed"},
     "natjax.atomic": {"natjax.errors"},
     "natjax.memory": {"natjax.errors"},
     "natjax.ctc": {"natjax.typing"},

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from natjax import memory
+from natjax import memory, models
 from natjax.data.prepare import read_corpus, train_vocabularies
 from natjax.data.vocab import Vocabulary
 from natjax.errors import ConfigError, UserError, VocabularyError, WorkdirError
-from natjax.models import nat
 from natjax.translator import Translator, _cut
 
 
@@ -25,8 +24,8 @@ def vocabularies():
 
 @pytest.fixture(scope="module")
 def params(vocabularies):
-    network = nat.build(tiny.config(), len(vocabularies.source), len(vocabularies.target), needs_length=False)
-    return jax.tree.map(lambda p: p * 3, nat.init(network, 0))
+    network = models.build(tiny.config(), len(vocabularies.source), len(vocabularies.target))
+    return jax.tree.map(lambda p: p * 3, models.init(network, 0))
 
 
 @pytest.fixture(scope="module")
@@ -236,8 +235,8 @@ def test_length_candidates_run(translator):
         decoding=dataclasses.replace(translator.config.decoding, length_candidates=3),
     )
     vocabularies = translator.vocabularies
-    network = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=True)
-    vanilla = Translator(config, vocabularies, nat.init(network, 0))
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    vanilla = Translator(config, vocabularies, models.init(network, 0))
     golden = vanilla.translate_with_details(LINES, golden_lengths=[3, 1, 5, 1, 2])
     assert [len(t.frames) for t in golden] == [3, 0, 5, 0, 2]
     assert len(vanilla.translate(LINES)) == 5

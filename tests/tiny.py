@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import objectives
+from natjax import models, objectives
 from natjax.config import Config, DataConfig, DecodingConfig, ModelConfig, ObjectiveConfig, TrainingConfig, VocabConfig
-from natjax.models import nat
 from natjax.objectives.training import DeviceBatch
 
 SIZE = 37
@@ -46,8 +45,8 @@ def build(loss="ctc", **model):
     made = config(**model)
     made = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss=loss, length_range=6))
     objective = objectives.build(made)
-    network = nat.build(made, SIZE, SIZE, needs_length=objective.needs_length)
-    return made, network, objective, nat.init(network, 3)
+    network = models.build(made, SIZE, SIZE)
+    return made, network, objective, models.init(network, 3)
 
 
 def batch(rows=4, S=8, N=9, seed=0) -> DeviceBatch:

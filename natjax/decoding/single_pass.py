@@ -1,7 +1,6 @@
 """Greedy decoding in one pass: encode, upsample, decode, argmax, collapse, in one compiled function."""
 
 import functools
-import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from natjax.ctc import linear_top_k
 from natjax.decoding.shapes import Shape
 from natjax.layers.length import predict_lengths
+from natjax.layers.stack import apart, stacked
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
 from natjax.typing import BLANK, EOS, Array, Head, PyTree
@@ -65,7 +65,7 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1, blank_
     """
 
     def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, lengths_B: Array | None = None) -> Decoded:
-        params = _stacked(params)
+        params = stacked(params)
 
         def apply(method: str, *args: object) -> Array:
             return model.apply({"params": params}, *args, method=method)
@@ -135,38 +135,14 @@ def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _prepare(params: PyTree, dtype: jnp.dtype, apart: bool) -> PyTree:
+def _prepare(params: PyTree, dtype: jnp.dtype, split: bool) -> PyTree:
     def cast(path: tuple, leaf: Array) -> Array:
         names = [step.key for step in path if isinstance(step, jax.tree_util.DictKey)]
         # The length classifier computes in float32 throughout.
         return leaf.astype(dtype) if names[-1] in _MATRICES and names[0] != "length_classifier" else leaf
 
     params = jax.tree_util.tree_map_with_path(cast, params)
-    return _layers_apart(params) if apart else params
-
-
-def _layers_apart(tree: PyTree) -> PyTree:
-    """A dict with every dict `layers` of stacked arrays split into a tuple of dicts, one a layer."""
-
-    def split(name: str, node: PyTree) -> PyTree:
-        if name == "layers" and isinstance(node, dict):
-            depth = jax.tree.leaves(node)[0].shape[0]
-            return tuple(jax.tree.map(operator.itemgetter(layer), node) for layer in range(depth))
-        return _layers_apart(node) if isinstance(node, dict) else node
-
-    return {name: split(name, node) for name, node in tree.items()}
-
-
-def _stacked(params: PyTree) -> PyTree:
-    """Undoes `_layers_apart`: inside a compiled function, whose compiler sees through it, that costs nothing."""
-
-    def is_tuple(node: PyTree) -> bool:
-        return isinstance(node, tuple)
-
-    def stack(node: PyTree) -> PyTree:
-        return jax.tree.map(lambda *layers: jnp.stack(layers), *node) if is_tuple(node) else node
-
-    return jax.tree.map(stack, params, is_leaf=is_tuple)
+    return apart(params) if split else params
 
 
 class Pass(NamedTuple):

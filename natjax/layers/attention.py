@@ -1,6 +1,13 @@
-"""Multi-head attention without causal mask; keys beyond a row's length weigh exactly zero."""
+"""Multi-head attention; keys beyond a row's length, or behind a causal mask, weigh exactly zero.
 
-from typing import Literal
+Decoding token by token keeps the keys and values of earlier positions, and never moves them. With W hypotheses a
+sentence there are W slots; slot w's position n is written once, at step n, by the hypothesis that is then the w-th.
+When a beam is reordered, only a small table changes: `ancestors_BWN` says in which slot each position of a hypothesis
+lies. Attention looks at all N·W keys and masks those of others: more products than a gathered cache would need, but
+they are small, and no cache is copied.
+"""
+
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +18,9 @@ from natjax.layers.linear import initializer, matmul
 from natjax.typing import Array
 
 
-def attend(query_BTHK: Array, key_BSHK: Array, value_BSHK: Array, key_lengths_B: Array) -> Array:
+def attend(
+    query_BTHK: Array, key_BSHK: Array, value_BSHK: Array, key_lengths_B: Array, *, causal: bool = False
+) -> Array:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), softmax in float32.
 
     Args:
@@ -19,6 +28,7 @@ def attend(query_BTHK: Array, key_BSHK: Array, value_BSHK: Array, key_lengths_B:
         key_BSHK: [B, S, H, K].
         value_BSHK: [B, S, H, K].
         key_lengths_B: i32[B], at least 1: keys at and beyond it are not seen.
+        causal: whether query t sees the keys up to t only.
 
     Returns:
         [B, T, H, K] in the query's dtype.
@@ -27,27 +37,74 @@ def attend(query_BTHK: Array, key_BSHK: Array, value_BSHK: Array, key_lengths_B:
     query_BTHK = query_BTHK * np.asarray(width**-0.5, query_BTHK.dtype)
     scores_BHTS = jnp.einsum("bthk,bshk->bhts", query_BTHK, key_BSHK, preferred_element_type=jnp.float32)
     seen_BS = jnp.arange(key_BSHK.shape[1])[None, :] < key_lengths_B[:, None]
-    scores_BHTS = jnp.where(seen_BS[:, None, None, :], scores_BHTS, -jnp.inf)
+    seen_BHTS = seen_BS[:, None, None, :]
+    if causal:
+        T, S = scores_BHTS.shape[2:]
+        seen_BHTS = seen_BHTS & (np.arange(S)[None, :] <= np.arange(T)[:, None])[None, None]
+    scores_BHTS = jnp.where(seen_BHTS, scores_BHTS, -jnp.inf)
     weights_BHTS = jax.nn.softmax(scores_BHTS, axis=-1).astype(value_BSHK.dtype)
     mixed_BTHK = jnp.einsum("bhts,bshk->bthk", weights_BHTS, value_BSHK, preferred_element_type=jnp.float32)
     return mixed_BTHK.astype(query_BTHK.dtype)
 
 
+class KeysValues(NamedTuple):
+    """What one layer's attention looks at when decoding token by token, in the compute dtype.
+
+    Attributes:
+        keys: [B, H, N, W, K], position by position and slot by slot, or [B, H, S, K], those of a memory.
+        values: of the same shape.
+    """
+
+    keys: Array
+    values: Array
+
+
+def visible(ancestors_BWN: Array, position: Array) -> Array:
+    """Which cached keys each hypothesis sees, bool[B, W, N·W].
+
+    Args:
+        ancestors_BWN: i32[B, W, N], the slot in which each position of a hypothesis lies; its own at `position`.
+        position: i32[], the last position that has been written.
+    """
+    B, W, N = ancestors_BWN.shape
+    theirs_BWNW = ancestors_BWN[..., None] == np.arange(W, dtype=np.int32)[None, None, None, :]
+    return (theirs_BWNW & (np.arange(N) <= position)[None, None, :, None]).reshape(B, W, N * W)
+
+
+def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Array:
+    """`attend` of one position of each hypothesis over cached keys.
+
+    Args:
+        query_BWHK: [B, W, H, K].
+        cached: keys and values [B, H, ..., K] with M places in between.
+        seen_BWM: bool[B, W or 1, M]; each hypothesis sees at least one.
+
+    Returns:
+        [B, W, H, K] in the query's dtype.
+    """
+    B, _, H, K = query_BWHK.shape
+    keys_BHMK, values_BHMK = (array.reshape(B, H, -1, K) for array in cached)
+    query_BHWK = jnp.swapaxes(query_BWHK, 1, 2) * np.asarray(K**-0.5, query_BWHK.dtype)
+    scores_BHWM = jnp.einsum("bhwk,bhmk->bhwm", query_BHWK, keys_BHMK, preferred_element_type=jnp.float32)
+    scores_BHWM = jnp.where(seen_BWM[:, None], scores_BHWM, -jnp.inf)
+    weights_BHWM = jax.nn.softmax(scores_BHWM, axis=-1).astype(values_BHMK.dtype)
+    mixed_BHWK = jnp.einsum("bhwm,bhmk->bhwk", weights_BHWM, values_BHMK, preferred_element_type=jnp.float32)
+    return jnp.swapaxes(mixed_BHWK, 1, 2).astype(query_BWHK.dtype)
+
+
 class _Projection(nn.Module):
-    """Dense layer [..., D] -> [..., parts, H, K] (or back) with one fused kernel."""
+    """Dense layer [..., D] -> `parts` times [..., D] with one fused kernel."""
 
     parts: int
-    width: int
     kind: Literal["bert", "xavier"]
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:
         # Each part is initialised as a matrix of its own, so fusing changes no statistics.
-        kernel = self.param(
-            "kernel", initializer(self.kind, x.shape[-1], self.width), (x.shape[-1], self.parts * self.width)
-        )
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.parts * self.width,))
+        width = x.shape[-1]
+        kernel = self.param("kernel", initializer(self.kind, width, width), (width, self.parts * width))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.parts * width,))
         y = (matmul(x, kernel, self.dtype) + bias.reshape((1,) * (x.ndim - 1) + bias.shape)).astype(self.dtype)
         return tuple(jnp.split(y, self.parts, axis=-1))
 
@@ -59,25 +116,53 @@ class Attention(nn.Module):
         heads: H.
         initializer: kind of initial values.
         dtype: compute dtype.
+        causal: whether a position sees only itself and those before it.
     """
 
     heads: int
     initializer: Literal["bert", "xavier"]
     dtype: jnp.dtype
+    causal: bool = False
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declares the projections; only those that are used get parameters."""
+        kind, dtype = self.initializer, self.dtype
+        self.qkv, self.out = _Projection(3, kind, dtype), _Projection(1, kind, dtype)
+        self.q, self.kv = _Projection(1, kind, dtype), _Projection(2, kind, dtype)
+
     def __call__(self, x_BTD: Array, key_lengths_B: Array, memory_BSD: Array | None = None) -> Array:
         """[B, T, D] -> [B, T, D]; keys and values come from the memory [B, S, D] where one is given."""
-        width = x_BTD.shape[-1]
         if memory_BSD is None:
-            query, key, value = _Projection(3, width, self.initializer, self.dtype, name="qkv")(x_BTD)
+            query, key, value = self.qkv(x_BTD)
         else:
-            (query,) = _Projection(1, width, self.initializer, self.dtype, name="q")(x_BTD)
-            key, value = _Projection(2, width, self.initializer, self.dtype, name="kv")(memory_BSD)
+            (query,) = self.q(x_BTD)
+            key, value = self.kv(memory_BSD)
+        query, key, value = map(self._split, (query, key, value))
+        return self._merge(attend(query, key, value, key_lengths_B, causal=self.causal))
 
-        def split(y: Array) -> Array:
-            return y.reshape(*y.shape[:2], self.heads, -1)
+    def remember(self, memory_BSD: Array) -> KeysValues:
+        """The memory's keys and values [B, H, S, K], for `recall`."""
+        return KeysValues(*(jnp.swapaxes(self._split(part), 1, 2) for part in self.kv(memory_BSD)))
 
-        mixed_BTHK = attend(split(query), split(key), split(value), key_lengths_B)
-        (out,) = _Projection(1, width, self.initializer, self.dtype, name="out")(mixed_BTHK.reshape(x_BTD.shape))
+    def recall(self, x_BWD: Array, remembered: KeysValues, seen_BWS: Array) -> Array:
+        """[B, W, D] -> [B, W, D]: attention over a memory whose keys and values are known."""
+        (query,) = self.q(x_BWD)
+        return self._merge(attend_cached(self._split(query), remembered, seen_BWS))
+
+    def step(self, x_BWD: Array, cached: KeysValues, seen_BWM: Array, position: Array) -> tuple[Array, KeysValues]:
+        """[B, W, D] -> [B, W, D]: self-attention of one position, whose keys and values are written into the cache."""
+        query, *new = map(self._split, self.qkv(x_BWD))
+        cached = KeysValues(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(n, 1, 2)[:, :, None], position, axis=2)
+                for old, n in zip(cached, new, strict=True)
+            )
+        )
+        return self._merge(attend_cached(query, cached, seen_BWM)), cached
+
+    def _split(self, y_BTD: Array) -> Array:
+        return y_BTD.reshape(*y_BTD.shape[:2], self.heads, -1)
+
+    def _merge(self, mixed_BTHK: Array) -> Array:
+        (out,) = self.out(mixed_BTHK.reshape(*mixed_BTHK.shape[:2], -1))
         return out

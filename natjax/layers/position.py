@@ -31,14 +31,15 @@ class Positions(nn.Module):
     kind: Literal["learned", "sinusoidal"]
     limit: int
 
-    @nn.compact
     def __call__(self, x_BTD: Array) -> Array:
-        """Raises ValueError when T passes a learned table's limit; the decoder's buckets keep below it."""
-        length, width = x_BTD.shape[1:]
+        """Raises ValueError as `vectors`; the decoder's buckets keep below the limit."""
+        return x_BTD + self.vectors(*x_BTD.shape[1:])[None].astype(x_BTD.dtype)
+
+    @nn.compact
+    def vectors(self, length: int, width: int) -> Array:
+        """f32[length, width]. Raises ValueError when the length passes a learned table's limit."""
         if self.kind == "sinusoidal":
-            table = jnp.asarray(sinusoids(length, width))
-        else:
-            if length > self.limit:
-                raise ValueError(f"{length} positions, but the learned table has {self.limit}")
-            table = self.param("table", nn.initializers.normal(0.02), (self.limit, width))[:length]
-        return x_BTD + table[None].astype(x_BTD.dtype)
+            return jnp.asarray(sinusoids(length, width))
+        if length > self.limit:
+            raise ValueError(f"{length} positions, but the learned table has {self.limit}")
+        return self.param("table", nn.initializers.normal(0.02), (self.limit, width))[:length]

@@ -9,17 +9,16 @@ The methods are the stations of that way, so that training, glancing and transla
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from natjax.config import Config, ModelConfig
+from natjax.config import ModelConfig
 from natjax.layers.dropout import Noise, dropout
 from natjax.layers.embedding import Embedding
 from natjax.layers.length import LengthClassifier
 from natjax.layers.position import Positions
 from natjax.layers.stack import Stack
 from natjax.layers.upsample import DistanceUpsample, GaussianUpsample, LinearUpsample
-from natjax.typing import Array, Head, PyTree
+from natjax.typing import Array, Head
 
 
 class NAT(nn.Module):
@@ -100,14 +99,3 @@ class NAT(nn.Module):
         frames_BTD = self.upsample(memory_BSD, source_lengths_B, T)
         frame_lengths_B = jnp.full(source_lengths_B.shape, T, jnp.int32)
         return self.project(self.decode(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B))
-
-
-def build(config: Config, source_size: int, target_size: int, *, needs_length: bool) -> NAT:
-    """The model of a run."""
-    return NAT(config.model, source_size, target_size, config.objective.length_range if needs_length else None)
-
-
-def init(model: NAT, seed: int) -> PyTree:
-    """Fresh float32 parameters, a nested dict."""
-    source_BS, lengths_B = jnp.zeros((1, 8), jnp.int32), jnp.full((1,), 8, jnp.int32)
-    return jax.jit(lambda key: model.init(key, source_BS, lengths_B, 8)["params"])(jax.random.key(seed))

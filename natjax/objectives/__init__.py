@@ -7,7 +7,7 @@ new loss is one more object here and a line in `build`.
 from natjax.config import Config
 from natjax.errors import ConfigError
 from natjax.objectives.base import Objective
-from natjax.objectives.cross_entropy import CrossEntropy
+from natjax.objectives.cross_entropy import CrossEntropy, NextToken
 from natjax.objectives.ctc import CTC
 
 
@@ -18,8 +18,8 @@ def build(config: Config) -> Objective:
         case "ctc":
             return CTC(config.model.ratio, smoothing, eos)
         case "ce":
-            return CrossEntropy(smoothing, eos)
+            return NextToken(smoothing, eos) if config.model.kind == "autoregressive" else CrossEntropy(smoothing, eos)
     raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | ce")
 
 
-__all__ = ["CTC", "CrossEntropy", "Objective", "build"]
+__all__ = ["CTC", "CrossEntropy", "NextToken", "Objective", "build"]

@@ -1,4 +1,6 @@
-"""Cross-entropy position by position: the vanilla non-autoregressive loss, which multi-modality breaks."""
+"""Cross-entropy position by position: the autoregressive loss, and the vanilla non-autoregressive one, which
+multi-modality breaks.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -55,3 +57,10 @@ class CrossEntropy:
         real_BT = jnp.arange(frames.shape[1])[None, :] < frame_lengths[:, None]
         collapsed = jnp.where(real_BT, frames, 0), frame_lengths
         return until_eos(*collapsed) if self.target_eos else collapsed
+
+
+@dataclass(frozen=True)
+class NextToken(CrossEntropy):
+    """Position n predicts target token n, eos among them, from those before it: the autoregressive loss."""
+
+    needs_length: ClassVar[bool] = False

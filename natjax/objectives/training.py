@@ -1,4 +1,7 @@
-"""The training objective: encode, upsample, decode, loss, plus length (paper, section 3)."""
+"""The training objective: encode, upsample, decode, loss, plus length (paper, section 3).
+
+The autoregressive teacher has nothing to upsample: its decoder is given the target, one place to the right.
+"""
 
 from typing import NamedTuple
 
@@ -7,9 +10,9 @@ import jax.numpy as jnp
 from natjax.config import ObjectiveConfig
 from natjax.layers.dropout import Noise
 from natjax.layers.length import length_loss
-from natjax.models.nat import NAT
+from natjax.models import Model, Transformer
 from natjax.objectives.base import Objective, Targets
-from natjax.typing import Array, PyTree
+from natjax.typing import BOS, Array, PyTree
 
 
 class Sums(NamedTuple):
@@ -52,7 +55,7 @@ class DeviceBatch(NamedTuple):
 
 
 def objective_sums(
-    model: NAT,
+    model: Model,
     objective: Objective,
     config: ObjectiveConfig,
     params: PyTree,
@@ -65,8 +68,6 @@ def objective_sums(
         (f32[], Sums): what is minimised, Σ w·loss / Σ w·N (token_mean) or the mean over sentences of loss / N
         (sentence_mean, official release), plus length_weight · mean length loss; and the sums for reports.
     """
-    S, N = batch.source.shape[1], batch.target.shape[1]
-    T = objective.max_frames(S, N)
     targets = Targets(batch.target, batch.target_lengths)
 
     def apply(method: str, *args: object) -> Array:
@@ -74,8 +75,12 @@ def objective_sums(
 
     memory_BSD = apply("encode", batch.source, batch.source_lengths, noise)
     frame_lengths_B = objective.frames(batch.source_lengths, batch.target_lengths)
-    frames_BTD = apply("upsample", memory_BSD, batch.source_lengths, T)
-    hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory_BSD, batch.source_lengths, noise)
+    if isinstance(model, Transformer):
+        hidden_BTD = apply("decode", shifted(batch.target), memory_BSD, batch.source_lengths, noise)
+    else:
+        T = objective.max_frames(batch.source.shape[1], batch.target.shape[1])
+        frames_BTD = apply("upsample", memory_BSD, batch.source_lengths, T)
+        hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory_BSD, batch.source_lengths, noise)
     infeasible_B = objective.infeasible(frame_lengths_B, targets)
     weights_B = jnp.where(infeasible_B, 0.0, batch.weights)
     labels_B = batch.target_lengths.astype(jnp.float32)
@@ -93,3 +98,8 @@ def objective_sums(
         total = total + config.length_weight * length / jnp.maximum(sentences, 1.0)
     infeasible = jnp.where(infeasible_B, batch.weights, 0.0).sum()
     return total, Sums((loss_B * weights_B).sum(), length, sentences, tokens, infeasible)
+
+
+def shifted(target_BN: Array) -> Array:
+    """The teacher-forced inputs of the decoder, i32[B, N]: bos, then the target without its last token."""
+    return jnp.pad(target_BN[:, :-1], ((0, 0), (1, 0)), constant_values=BOS)

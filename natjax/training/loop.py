@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import memory, objectives
+from natjax import memory, models, objectives
 from natjax.config import Config, expand
 from natjax.data.feed import Feed
 from natjax.data.plan import Plan, choose_buckets, sequential
@@ -20,7 +20,6 @@ from natjax.data.validation import ScoredText, validation_text
 from natjax.data.vocab import Vocabularies
 from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
-from natjax.models import nat
 from natjax.training import checkpoint, workdir
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
@@ -110,7 +109,7 @@ class _Run:
         self.validation = validation_text(config)
         # Model: fresh parameters, compiled programs.
         sizes = len(self.vocabularies.source), len(self.vocabularies.target)
-        self.model = nat.build(config, *sizes, needs_length=self.objective.needs_length)
+        self.model = models.build(config, *sizes)
         self.train_step = make_train_step(self.model, self.objective, config)
         self.loss = make_loss(self.model, replace(self.objective, label_smoothing=0.0), config)
         self.translator = Translator(config, self.vocabularies, None)
@@ -123,7 +122,7 @@ class _Run:
     # Start: resume, or begin from other weights, or from scratch.
 
     def restore_or_start(self, init_from: Path | None) -> State:
-        fresh = new_state(nat.init(self.model, self.config.training.seed), self.config.training)
+        fresh = new_state(models.init(self.model, self.config.training.seed), self.config.training)
         self.watch.say(f"parameters: {parameter_count(fresh.params):,}")
         languages = f"{self.config.data.source_language} to {self.config.data.target_language}"
         idle = f" ({jax.device_count() - 1} more are idle)" if jax.device_count() > 1 else ""
@@ -289,7 +288,7 @@ class _Run:
     # End: averages, and the scores of what translating will use.
 
     def finish(self) -> dict[str, Any]:
-        like = jax.eval_shape(lambda: nat.init(self.model, 0))
+        like = jax.eval_shape(lambda: models.init(self.model, 0))
         for name in workdir.AVERAGES:
             try:
                 scores = workdir.average(

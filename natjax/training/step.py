@@ -10,7 +10,7 @@ import optax
 from natjax.config import Config
 from natjax.data.store import Batch
 from natjax.layers.dropout import step_noise
-from natjax.models.nat import NAT
+from natjax.models import Model
 from natjax.objectives.base import Objective
 from natjax.objectives.training import DeviceBatch, Sums, objective_sums
 from natjax.training.state import State, update
@@ -39,7 +39,7 @@ def to_device(batch: Batch) -> DeviceBatch:
 
 
 def make_train_step(
-    model: NAT, objective: Objective, config: Config
+    model: Model, objective: Objective, config: Config
 ) -> Callable[[State, DeviceBatch], tuple[State, StepReport]]:
     """The compiled step; one program for each bucket shape. The state is donated."""
 
@@ -56,7 +56,7 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_loss(model: NAT, objective: Objective, config: Config) -> Callable[[PyTree, DeviceBatch], Sums]:
+def make_loss(model: Model, objective: Objective, config: Config) -> Callable[[PyTree, DeviceBatch], Sums]:
     """The compiled evaluation of the loss, without dropout."""
 
     def loss(params: PyTree, batch: DeviceBatch) -> Sums:

@@ -12,19 +12,18 @@ from typing import Any
 
 import jax
 
-from natjax import atomic, objectives
+from natjax import atomic, models
 from natjax.config import Config, differing_fields, from_json, to_json
 from natjax.data.vocab import Vocabularies
 from natjax.errors import CheckpointError, WorkdirError
 from natjax.evaluation.report import commit, versions
-from natjax.models import nat
 from natjax.training import checkpoint
 from natjax.typing import PyTree
 
 AVERAGES = ("average-best", "average-last")
 
 # Fields that change nothing about the updates already made.
-FREE = {"training.log_every", "decoding.batch_frames"}
+FREE = {"training.log_every", "decoding.batch_frames", "decoding.beam_size", "decoding.length_penalty"}
 
 
 def check(folder: Path, config: Config) -> None:
@@ -160,9 +159,8 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabu
 
 def _parameters(config: Config, vocabularies: Vocabularies) -> PyTree:
     """Shapes and dtypes of a config's parameters."""
-    needs_length = objectives.build(config).needs_length
-    model = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=needs_length)
-    return jax.eval_shape(lambda: nat.init(model, 0))
+    model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    return jax.eval_shape(lambda: models.init(model, 0))
 
 
 def drop_averages(folder: Path) -> None:

@@ -11,10 +11,10 @@ import jax
 import pytest
 import tiny
 
+from natjax import models
 from natjax.cli import main, translate
 from natjax.config import to_json
 from natjax.data.prepare import read_corpus, train_vocabularies
-from natjax.models import nat
 from natjax.training import checkpoint
 from natjax.translator import Translator
 
@@ -28,8 +28,8 @@ def model(tmp_path_factory):
     (sources, targets), _ = read_corpus(tiny.config())
     vocabularies = train_vocabularies((sources[:300], targets[:300]), tiny.config())
     pieces = vocabularies.target.pieces(range(len(vocabularies.target)))
-    network = nat.build(tiny.config(), len(pieces), len(pieces), needs_length=False)
-    params = jax.tree.map(lambda p: p * 3, nat.init(network, 0))
+    network = models.build(tiny.config(), len(pieces), len(pieces))
+    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
     params["output_bias"] = params["output_bias"].at[next(i for i, p in enumerate(pieces) if "ü" in p)].add(100.0)
     (folder / "config.json").write_text(to_json(tiny.config()))
     vocabularies.save(folder)

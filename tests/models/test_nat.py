@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import tiny
 
-from natjax import objectives
+from natjax import models, objectives
 from natjax.config import ModelConfig
 from natjax.decoding.single_pass import make_decode
 from natjax.layers.head import logits
-from natjax.models import nat
 from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
 
@@ -55,14 +54,14 @@ def _of_use(loss, dtype):
     config = tiny.config(dtype=dtype, **sizes)
     config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
     objective = objectives.build(config)
-    network = nat.build(config, 500, 500, needs_length=objective.needs_length)
+    network = models.build(config, 500, 500)
     generator = np.random.default_rng(0)
 
     def value(path, leaf):
         around = 1.0 if "scale" in str(path[-1]) else 0.0
         return jnp.asarray(around + 0.08 * generator.normal(size=leaf.shape), jnp.float32)
 
-    return network, objective, jax.tree_util.tree_map_with_path(value, jax.eval_shape(lambda: nat.init(network, 0)))
+    return network, objective, jax.tree_util.tree_map_with_path(value, jax.eval_shape(lambda: models.init(network, 0)))
 
 
 def _two_companies():
@@ -205,7 +204,7 @@ def _count(config: ModelConfig) -> int:
 
 @pytest.mark.parametrize("preset", [ModelConfig.base(), ModelConfig.small(), ModelConfig.tiny()])
 def test_presets_have_the_parameters_of_the_formula(preset):
-    model = nat.NAT(preset, 1000, 1000)
+    model = models.NAT(preset, 1000, 1000)
     shapes = jax.eval_shape(
         lambda key: model.init(key, jnp.zeros((1, 8), jnp.int32), jnp.array([8]), 8), jax.random.key(0)
     )
@@ -215,8 +214,8 @@ def test_presets_have_the_parameters_of_the_formula(preset):
 
 def test_separate_embeddings():
     config, _, objective, _ = tiny.build(share_embeddings=False)
-    network = nat.build(config, 20, 30, needs_length=False)
-    params = jax.eval_shape(lambda: nat.init(network, 0))
+    network = models.build(config, 20, 30)
+    params = jax.eval_shape(lambda: models.init(network, 0))
     assert params["source_embedding"]["table"].shape == (20, 16)
     assert params["output_embedding"]["table"].shape == (30, 16)
     source, lengths = jnp.ones((1, 4), jnp.int32), jnp.array([4])
@@ -251,8 +250,8 @@ def test_every_projection_of_a_bfloat16_model_takes_the_fast_path_of_the_cpu():
 def test_the_output_projection_of_the_decoder_takes_the_fast_path_of_the_cpu(rows):
     config, _, objective, _ = tiny.build(dtype="bfloat16", width=64, feed_forward=128)
     V = 1000  # no other size of this model
-    network = nat.build(config, V, V, needs_length=False)
-    params = jax.eval_shape(lambda: nat.init(network, 0))
+    network = models.build(config, V, V)
+    params = jax.eval_shape(lambda: models.init(network, 0))
     source, lengths = jax.ShapeDtypeStruct((rows, 16), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.int32)
     text = make_decode(network, objective).lower(params, source, lengths).compile().as_text()
     # One product, in a computation which the CPU's library runs: bfloat16 operands, float32 result.
