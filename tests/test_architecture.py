@@ -33,6 +33,7 @@ ALLOWED = {
     "natjax.training": OBJECTIVES | DATA | {"natjax.decoding", "natjax.evaluation", "natjax.training",
                                             "natjax.translator", "natjax.memory"},
     "natjax.translator": OBJECTIVES | DATA | {"natjax.decoding", "natjax.training", "natjax.memory"},
+    "natjax.export": OBJECTIVES | DATA | {"natjax.training", "natjax.export"},
     "natjax.cli": None,  # everything
     "natjax.__main__": {"natjax.cli"},
     "natjax": set(),
