@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantization",
         metavar="Q",
         default="float32",
-        help="how weights are stored: float32 (default), float16, bfloat16, int16, int8, int8_float32, int8_float16, "
-        "int8_bfloat16",
+        help="how weights are stored: float32 (default), float16, int16, int8, int8_float32, int8_float16",
     )
 
 

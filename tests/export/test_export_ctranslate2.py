@@ -1,4 +1,4 @@
-"""Exported models in CTranslate2 itself: the same log-probabilities, token by token; and folders that explain themselves."""
+"""Exported models in CTranslate2 itself: the same log-probabilities token by token; folders that explain themselves."""
 
 import dataclasses
 import itertools
@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import plain_transformer
 import pytest
 import tiny
 
@@ -20,15 +20,13 @@ from natjax.data.corpus import normalise
 from natjax.data.prepare import read_corpus, train_vocabularies
 from natjax.errors import UserError
 from natjax.export.ctranslate2 import QUANTIZATIONS, save
-from natjax.layers import head as heads
-from natjax.objectives.training import shifted
 from natjax.training import checkpoint
 from natjax.translator import Translator
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed (extra: peers)")
 
-SOURCES = ["The old farmer sells the horse.", "The king sleeps.", "I know that the girl reads the newspaper."]
-TARGETS = ["Der König schläft.", "Ja", "Ich weiß, dass das Mädchen heute die alte Zeitung liest."]
+SOURCES = ["The old farmer sells the horse.", "The king sleeps.", "I know."]
+TARGETS = ["Der König schläft.", "Das Pferd", "Ich weiß, dass er heute kommt."]
 
 
 def autoregressive(**model):
@@ -47,28 +45,18 @@ def vocabularies():
 
 
 def build(config, vocabularies):
-    """Vocabularies, model and parameters of which none is zero or one, so that each has its place to lose."""
+    """Vocabularies, and parameters of which none is zero or one, so that each has its place to lose."""
     pair = vocabularies[config.vocab.joint]
     network = models.build(config, len(pair.source), len(pair.target))
     params = models.init(network, 0)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(7), len(leaves))
-    noisy = [p * 2 + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return pair, network, jax.tree.unflatten(tree, noisy)
+    noisy = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    return pair, jax.tree.unflatten(tree, noisy)
 
 
 def ids(vocabulary, line, *end):
     return [*vocabulary.encode([normalise(line)])[0], *end]
-
-
-def teacher_forced(network, params, source, target):
-    """Log-probability of each target token, f32[N], from all logits."""
-    source, target = jnp.array([source], jnp.int32), jnp.array([target], jnp.int32)
-    lengths, variables = jnp.array([source.shape[1]]), {"params": params}
-    memory = network.apply(variables, source, lengths, method="encode")
-    hidden = network.apply(variables, shifted(target), memory, lengths, method="decode")
-    logits = heads.logits(network.apply(variables, hidden, method="project"))
-    return np.asarray(jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=2))[0, :, 0]
 
 
 def peer_scores(folder, vocabularies, sources, targets):
@@ -88,23 +76,22 @@ SIZES = (
 CHOICES = itertools.product(("pre", "post"), ("sinusoidal", "learned"), (True, False), ("gelu", "relu"))
 
 
-@pytest.mark.parametrize(
-    ("number", "choice"), list(enumerate(CHOICES)), ids=lambda x: "-".join(map(str, x)) if isinstance(x, tuple) else ""
-)
+@pytest.mark.parametrize(("number", "choice"), list(enumerate(CHOICES)))
 def test_every_kind_of_model_gives_the_same_log_probabilities(tmp_path, vocabularies, number, choice):
     names = ("norm", "positions", "share_embeddings", "activation")
     config = autoregressive(**dict(zip(names, choice, strict=True)), **SIZES[number % 3])
-    pair, network, params = build(config, vocabularies)
+    pair, params = build(config, vocabularies)
     save(tmp_path / "out", config, pair, params)
     found = peer_scores(tmp_path / "out", pair, SOURCES, TARGETS)
-    sums = [score.sum for score in Translator(config, pair, params).score(SOURCES, TARGETS)]
-    for source, target, theirs, total in zip(SOURCES, TARGETS, found, sums, strict=True):
+    for source, target, theirs in zip(SOURCES, TARGETS, found, strict=True):
         tokens = ids(pair.target, target, 2)
-        ours = teacher_forced(network, params, ids(pair.source, source, 2), tokens)
-        assert theirs.shape == ours.shape == (len(tokens),)
-        assert ours.std() > 0.5 or len(ours) < 5  # else a misplaced weight could go unnoticed
-        np.testing.assert_allclose(theirs, ours, atol=1e-4)
-        assert theirs.sum() == pytest.approx(total, abs=1e-3)
+        plain = plain_transformer.log_probs(params, config.model, ids(pair.source, source, 2), tokens)
+        assert theirs.shape == (len(tokens),)
+        assert np.ptp(plain) > 1  # else a misplaced weight could go unnoticed
+        np.testing.assert_allclose(theirs, plain, rtol=0, atol=1e-4)
+    if number in (0, 6, 9, 15):  # each choice twice; natjax itself is held to plain numpy in test_scoring.py
+        for theirs, ours in zip(found, Translator(config, pair, params).score(SOURCES, TARGETS), strict=True):
+            assert theirs.mean() == pytest.approx(ours.mean, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +102,7 @@ def teacher(vocabularies):
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_quantised_weights_are_smaller_and_near(tmp_path, teacher, quantization):
-    config, pair, _, params = teacher
+    config, pair, params = teacher
     save(tmp_path / "whole", config, pair, params)
     save(tmp_path / "out", config, pair, params, quantization=quantization)
     sizes = [(tmp_path / name / "model.bin").stat().st_size for name in ("whole", "out")]
@@ -127,7 +114,7 @@ def test_quantised_weights_are_smaller_and_near(tmp_path, teacher, quantization)
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, teacher):
     folder = tmp_path_factory.mktemp("teacher")
-    config, pair, _, params = teacher
+    config, pair, params = teacher
     (folder / "config.json").write_text(to_json(config))
     pair.save(folder)
     checkpoint.save(checkpoint.at(folder / "checkpoints", 1), {"params": params}, {})
@@ -143,7 +130,8 @@ def program(folder):
 @pytest.mark.parametrize("joint", [True, False])
 def test_the_readme_translates(tmp_path, vocabularies, joint):
     config = autoregressive(share_embeddings=joint)
-    pair, _, params = build(config, vocabularies)
+    pair, params = build(config, vocabularies)
+    params["output_bias"] = params["output_bias"].at[2].add(2.0)
     save(tmp_path / "out", config, pair, params)
     lines = [*SOURCES, "", "  The\u00a0king  sleeps. ", " ".join(SOURCES * 9)]
     done = subprocess.run(
@@ -196,14 +184,14 @@ def test_what_cannot_be_exported(workdir, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     assert "exists already" in refusal(capsys, "--model", workdir, "--output", tmp_path / "file", *to[2:])
     below = tmp_path / "file" / "out"
-    assert "Not a directory" in refusal(capsys, "--model", workdir, "--output", below, *to[2:])
+    assert "cannot be written (File exists)" in refusal(capsys, "--model", workdir, "--output", below, *to[2:])
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     assert "pip install 'natjax[peers]'" in refusal(capsys, "--model", workdir, *to)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_leaves_nothing(teacher, tmp_path, monkeypatch):
-    config, pair, _, params = teacher
+    config, pair, params = teacher
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -217,7 +205,7 @@ def test_a_failure_leaves_nothing(teacher, tmp_path, monkeypatch):
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
 def test_how_ctranslate2_scores_hypotheses(teacher, tmp_path, penalty):
     """What comparisons rest on: Σ log p / (pieces + eos)^penalty; eos is allowed at once with min_decoding_length 0."""
-    config, pair, network, params = teacher
+    config, pair, params = teacher
     eager = {**params, "output_bias": params["output_bias"].at[2].add(6.0)}
     save(tmp_path / "out", config, pair, eager)
     pieces = [pair.source.pieces(ids(pair.source, line)) for line in SOURCES]
@@ -231,7 +219,7 @@ def test_how_ctranslate2_scores_hypotheses(teacher, tmp_path, penalty):
         for hypothesis, score in zip(result.hypotheses, result.scores, strict=True):
             tokens = [*(names[piece] for piece in hypothesis), 2]
             lengths.add(len(tokens))
-            total = teacher_forced(network, eager, ids(pair.source, line, 2), tokens).sum()
+            total = plain_transformer.log_probs(eager, config.model, ids(pair.source, line, 2), tokens).sum()
             assert score == pytest.approx(total / len(tokens) ** penalty, rel=1e-4)
     assert len(lengths) > 1
     assert max(lengths) < 60  # a hypothesis that is cut off has no eos
