@@ -233,6 +233,23 @@ def test_help_lists_every_field():
 def test_presets_take_changes():
     assert ModelConfig.small(width=128).width == 128
     assert ModelConfig.base() == ModelConfig()
+    deep, tiny_deep = ModelConfig.base_12_1(), ModelConfig.tiny_deep(dropout=0.3)
+    assert (deep.encoder_layers, deep.decoder_layers, deep.width) == (12, 1, 512)
+    assert (tiny_deep.encoder_layers, tiny_deep.decoder_layers, tiny_deep.width) == (6, 1, ModelConfig.tiny().width)
+    assert (tiny_deep.dropout, ModelConfig.big(dropout=0.1).width) == (0.3, 1024)
+
+
+def test_an_autoregressive_model_needs_cross_entropy_and_eos():
+    made = tiny.config(kind="autoregressive")
+    for loss, eos in (("ctc", True), ("ce", False)):
+        objective = dataclasses.replace(made.objective, loss=loss, target_eos=eos)
+        with pytest.raises(ConfigError, match=r"model.kind: .*--objective.loss ce --objective.target-eos"):
+            validate(dataclasses.replace(made, objective=objective))
+    fine = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss="ce", target_eos=True))
+    validate(fine)
+    learned = dataclasses.replace(fine.model, positions="learned", max_positions=95)
+    with pytest.raises(ConfigError, match="max_positions: 96 positions"):  # 2 · 40 (data.max_length) + 16
+        validate(dataclasses.replace(fine, model=learned))
 
 
 def _seconds(*command: str) -> float:

@@ -51,7 +51,8 @@ class KeysValues(NamedTuple):
     """What one layer's attention looks at when decoding token by token, in the compute dtype.
 
     Attributes:
-        keys: [B, H, N, W, K], position by position and slot by slot, or [B, H, S, K], those of a memory.
+        keys: [B·H, N·W, K], position by position and in each slot by slot, or [B·H, S, K], those of a memory. Flat,
+            as a product takes them: behind a reshape XLA would fuse the write with it, and copy the cache at each step.
         values: of the same shape.
     """
 
@@ -76,20 +77,25 @@ def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Arr
 
     Args:
         query_BWHK: [B, W, H, K].
-        cached: keys and values [B, H, ..., K] with M places in between.
+        cached: keys and values [B·H, M, K].
         seen_BWM: bool[B, W or 1, M]; each hypothesis sees at least one.
 
     Returns:
         [B, W, H, K] in the query's dtype.
     """
-    B, _, H, K = query_BWHK.shape
-    keys_BHMK, values_BHMK = (array.reshape(B, H, -1, K) for array in cached)
-    query_BHWK = jnp.swapaxes(query_BWHK, 1, 2) * np.asarray(K**-0.5, query_BWHK.dtype)
-    scores_BHWM = jnp.einsum("bhwk,bhmk->bhwm", query_BHWK, keys_BHMK, preferred_element_type=jnp.float32)
-    scores_BHWM = jnp.where(seen_BWM[:, None], scores_BHWM, -jnp.inf)
-    weights_BHWM = jax.nn.softmax(scores_BHWM, axis=-1).astype(values_BHMK.dtype)
-    mixed_BHWK = jnp.einsum("bhwm,bhmk->bhwk", weights_BHWM, values_BHMK, preferred_element_type=jnp.float32)
-    return jnp.swapaxes(mixed_BHWK, 1, 2).astype(query_BWHK.dtype)
+    B, W, H, K = query_BWHK.shape
+    query_XWK = _heads_first(query_BWHK * np.asarray(K**-0.5, query_BWHK.dtype))
+    scores_XWM = jnp.einsum("xwk,xmk->xwm", query_XWK, cached.keys, preferred_element_type=jnp.float32)
+    scores_BHWM = jnp.where(seen_BWM[:, None], scores_XWM.reshape(B, H, W, -1), -jnp.inf)
+    weights_XWM = jax.nn.softmax(scores_BHWM, axis=-1).astype(cached.values.dtype).reshape(scores_XWM.shape)
+    mixed_XWK = jnp.einsum("xwm,xmk->xwk", weights_XWM, cached.values, preferred_element_type=jnp.float32)
+    return jnp.swapaxes(mixed_XWK.reshape(B, H, W, K), 1, 2).astype(query_BWHK.dtype)
+
+
+def _heads_first(parts_BSHK: Array) -> Array:
+    """[B, S, H, K] -> [B·H, S, K]."""
+    B, S, H, K = parts_BSHK.shape
+    return jnp.swapaxes(parts_BSHK, 1, 2).reshape(B * H, S, K)
 
 
 class _Projection(nn.Module):
@@ -141,8 +147,8 @@ class Attention(nn.Module):
         return self._merge(attend(query, key, value, key_lengths_B, causal=self.causal))
 
     def remember(self, memory_BSD: Array) -> KeysValues:
-        """The memory's keys and values [B, H, S, K], for `recall`."""
-        return KeysValues(*(jnp.swapaxes(self._split(part), 1, 2) for part in self.kv(memory_BSD)))
+        """The memory's keys and values [B·H, S, K], for `recall`."""
+        return KeysValues(*(_heads_first(self._split(part)) for part in self.kv(memory_BSD)))
 
     def recall(self, x_BWD: Array, remembered: KeysValues, seen_BWS: Array) -> Array:
         """[B, W, D] -> [B, W, D]: attention over a memory whose keys and values are known."""
@@ -154,7 +160,7 @@ class Attention(nn.Module):
         query, *new = map(self._split, self.qkv(x_BWD))
         cached = KeysValues(
             *(
-                jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(n, 1, 2)[:, :, None], position, axis=2)
+                jax.lax.dynamic_update_slice_in_dim(old, _heads_first(n), position * x_BWD.shape[1], axis=1)
                 for old, n in zip(cached, new, strict=True)
             )
         )

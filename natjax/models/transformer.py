@@ -30,8 +30,8 @@ class Cache(NamedTuple):
     """What a sentence's hypotheses have been told so far; one entry a layer of the decoder.
 
     Attributes:
-        written: keys and values of target positions, [B, H, N, W, K].
-        remembered: keys and values of the memory, [B, H, S, K].
+        written: keys and values of target positions, [B·H, N·W, K].
+        remembered: keys and values of the memory, [B·H, S, K].
         source_lengths: i32[B].
     """
 
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         remembered, written = [], []
         for of_layer in params["decoder"]["layers"]:
             remembered.append(layer.apply({"params": of_layer}, memory_BSD, method="remember"))
-            shape = (B, heads, N, W, self.config.width // heads)
+            shape = (B * heads, N * W, self.config.width // heads)
             written.append(KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
         return Cache(tuple(written), tuple(remembered), source_lengths_B)
 
@@ -143,7 +143,7 @@ class Transformer(nn.Module):
         outer = {name: part for name, part in params.items() if name not in ("encoder", "decoder")}
         x_BWD = self.apply({"params": outer}, tokens_BW, position, N, method="embed")
         seen_BWM = visible(ancestors_BWN, position)
-        S = cache.remembered[0].keys.shape[2]
+        S = cache.remembered[0].keys.shape[1]
         seen_BWS = (jnp.arange(S)[None, :] < cache.source_lengths[:, None])[:, None, :]
         written = []
         for of_layer, cached, remembered in zip(

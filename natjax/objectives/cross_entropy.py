@@ -5,12 +5,10 @@ multi-modality breaks.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from natjax.layers.head import logits
 from natjax.objectives.base import Targets, until_eos
+from natjax.objectives.linear_cross_entropy import linear_cross_entropy
 from natjax.typing import Array, Head
 
 
@@ -37,16 +35,7 @@ class CrossEntropy:
 
     def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
         """Σ_t (1-ε)·(-log p_t(y_t)) + ε·(mean over V of -log p_t), over real positions."""
-        scores_BTV = logits(head)
-        log_norm_BT = jax.nn.logsumexp(scores_BTV, axis=-1)
-        label_BT = jnp.take_along_axis(scores_BTV, targets.tokens[:, :, None], axis=-1)[:, :, 0]
-        loss_BT = log_norm_BT - label_BT
-        if self.label_smoothing:
-            smoothing = np.float32(self.label_smoothing)
-            loss_BT = (1 - smoothing) * loss_BT + smoothing * (log_norm_BT - scores_BTV.mean(axis=-1))
-        real_BT = jnp.arange(targets.tokens.shape[1])[None, :] < targets.lengths[:, None]
-        loss_B = jnp.where(real_BT, loss_BT, 0.0).sum(axis=1)
-        return (weights * loss_B).sum(), jax.lax.stop_gradient(loss_B)
+        return linear_cross_entropy(head, targets.tokens, targets.lengths, weights, self.label_smoothing)
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """None: there is a frame for each label."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natjax.config import ModelConfig
-from natjax.layers.attention import attend
+from natjax.layers.attention import KeysValues, attend, attend_cached, visible
 from natjax.layers.stack import Stack
 
 CONFIG = ModelConfig.tiny(width=16, feed_forward=32, heads=2, dropout=0.1)
@@ -69,3 +69,30 @@ def test_layers_have_parameters_of_their_own():
     kernel = np.asarray(params["params"]["layers"]["feed_forward"]["up_kernel"])
     assert kernel.shape[0] == 3
     assert not np.array_equal(kernel[0], kernel[1])
+
+
+def test_causal_attention_is_attention_over_what_came_before():
+    generator = np.random.default_rng(3)
+    query, key, value = jnp.asarray(generator.normal(size=(3, 2, 5, 2, 8)), jnp.float32)
+    out = attend(query, key, value, jnp.array([5, 3]), causal=True)
+    for t in range(5):
+        seen = np.minimum(t + 1, [5, 3])
+        np.testing.assert_allclose(out[:, t], _plain_attention(query, key, value, seen)[:, t], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", [0, 2, 5])
+def test_cached_attention_against_a_gathered_cache(position):
+    B, W, N, H, K = 2, 3, 6, 2, 4
+    generator = np.random.default_rng(4)
+    keys, values = generator.normal(size=(2, B, H, N, W, K)).astype(np.float32)
+    query = generator.normal(size=(B, W, H, K)).astype(np.float32)
+    ancestors = generator.integers(0, W, (B, W, N)).astype(np.int32)
+    seen = visible(jnp.asarray(ancestors), jnp.int32(position))
+    flat = KeysValues(*(jnp.asarray(part.reshape(B * H, N * W, K)) for part in (keys, values)))
+    out = attend_cached(jnp.asarray(query), flat, seen)
+    for b in range(B):
+        for w in range(W):
+            # The hypothesis' own keys, copied together: [N, H, K].
+            mine = [np.stack([part[b, :, n, ancestors[b, w, n]] for n in range(N)]) for part in (keys, values)]
+            expected = _plain_attention(query[b, w][None, None], mine[0][None], mine[1][None], [position + 1])
+            np.testing.assert_allclose(out[b, w], expected[0, 0], rtol=1e-4, atol=1e-5)
