@@ -77,8 +77,12 @@ def alignments(ours, params, source, target):
     config, vocabularies = ours.config, ours.vocabularies
     network = models.build(config, len(vocabularies.source), len(vocabularies.target))
     row = jnp.array([ids(vocabularies.source, source, 2)], jnp.int32)
-    head = network.apply({"params": params}, row, jnp.array([row.shape[1]]), 2 * row.shape[1])
-    return log_mass(log_softmax(heads.logits(head))[0], target)
+
+    @jax.jit
+    def logits(row):
+        return heads.logits(network.apply({"params": params}, row, jnp.array([row.shape[1]]), 2 * row.shape[1]))
+
+    return log_mass(log_softmax(logits(row))[0], target)
 
 
 def test_ctc_sums_all_alignments(vocabularies, student):
