@@ -46,7 +46,7 @@ class Peer:
         self.vocabularies = vocabularies
         self.engine = ctranslate2.Translator(str(folder), compute_type="float32", inter_threads=1, intra_threads=1)
         self.options = dict(beam_size=beam, length_penalty=length_penalty, max_decoding_length=max_output,
-                            max_input_length=0, min_decoding_length=int(beam > 1))  # fmt: skip
+                            max_input_length=0)  # fmt: skip
         pieces = vocabularies.target.pieces(range(len(vocabularies.target)))
         self.ids = {piece: number for number, piece in enumerate(pieces)}
 
@@ -103,7 +103,7 @@ def main() -> None:
 
     pin()
     from natjax.cli.runtime import set_up_jax
-    from natjax.data.corpus import read_lines
+    from natjax.data.corpus import normalise, read_lines
     from natjax.evaluation.report import write_result
     from natjax.export import ctranslate2
     from natjax.export.readme import most_pieces
@@ -113,6 +113,9 @@ def main() -> None:
     set_up_jax()
     began, lines = time.perf_counter(), read_lines(args.source)[: args.lines]
     config, vocabularies, params = load_model(Path(args.model), print)
+    # natjax cuts over-long lines into parts, CTranslate2 does not: those are left out.
+    lengths = map(len, vocabularies.source.encode([normalise(line) for line in lines]))
+    lines = [line for line, length in zip(lines, lengths) if length < config.decoding.max_source_length]
     metrics: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
         ctranslate2.save(Path(place) / "model", config, vocabularies, params)
@@ -132,7 +135,7 @@ def main() -> None:
         target,
         name=args.name,
         command=" ".join(["python", *sys.argv]),
-        data=f"{Path(args.source).name}, the first {len(lines):,} lines",
+        data=f"{Path(args.source).name}, {len(lines):,} of the first {args.lines:,} lines, over-long ones left out",
         seed=config.training.seed,
         wall_seconds=time.perf_counter() - began,
         metrics=metrics,
