@@ -82,13 +82,10 @@ def score_difference(translator, peer: Peer, lines: list[str], length_penalty: f
     model = models.build(config, len(vocabularies.source), len(vocabularies.target))
     how = scoring.scorer(model, translator.objective, config)
     ours = scoring.scores(how, translator.params, sources, targets, config.decoding.batch_frames, 8)
-    whole = [i for i, result in enumerate(results) if result_ends(result, peer.options["max_decoding_length"])]
+    # CTranslate2 answers an empty source without asking the model; at the limit a hypothesis is cut off, without eos.
+    limit = peer.options["max_decoding_length"]
+    whole = [i for i, source in enumerate(sources) if len(source) > 1 and len(targets[i]) <= limit]
     return max(abs(results[i].scores[0] * ours[i].tokens ** (length_penalty - 1) - ours[i].mean) for i in whole)
-
-
-def result_ends(result, limit: int) -> bool:
-    """Whether a hypothesis ended in eos: an empty source has none, and at the limit it is cut off."""
-    return bool(result.scores) and len(result.hypotheses[0]) < limit
 
 
 def main() -> None:
