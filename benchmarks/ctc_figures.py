@@ -18,9 +18,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from natjax import Translator, ctc
+from natjax import Translator, ctc, models
 from natjax.layers.head import logits
-from natjax.models import nat
 from natjax.training import workdir
 
 HERE = Path(__file__).parent
@@ -50,7 +49,7 @@ def alignment(model: Path) -> Path:
     config, vocabularies, params = workdir.load_model(model, print)
     source = [*vocabularies.source.encode([SOURCE])[0], 2]
     labels = vocabularies.target.encode([TARGET])[0]
-    network = nat.build(config, len(vocabularies.source), len(vocabularies.target), needs_length=False)
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
     frames = translator.objective.max_frames(len(source), 0)
     head = network.apply({"params": params}, jnp.array([source]), jnp.array([len(source)]), frames)
     arguments = logits(head), jnp.array([frames]), jnp.array([labels]), jnp.array([len(labels)])
@@ -67,6 +66,7 @@ def alignment(model: Path) -> Path:
         places.append(label if token else len(labels))
     axis.plot(range(frames), places, ".", color="darkorange", label="best path")
     axis.set_yticks(range(len(names)), names)
+    axis.set_xticks(range(0, frames, 2))
     axis.set_xlabel(f"frame ({len(source)} source pieces, ratio {config.model.ratio:g})")
     axis.legend(loc="upper right")
     figure.colorbar(image, label="occupancy")

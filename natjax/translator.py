@@ -1,7 +1,9 @@
 """Text in, text out: the whole way of a sentence through a trained model."""
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from natjax import memory, models, objectives
 from natjax.config import Config, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding import autoregressive, single_pass
+from natjax.decoding import autoregressive, scoring, single_pass
 from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import ConfigError, UserError
@@ -89,7 +91,7 @@ class Translator:
             )
         self.config, self.vocabularies = config, vocabularies
         self.objective = objectives.build(config)
-        model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+        self._model = model = models.build(config, len(vocabularies.source), len(vocabularies.target))
         decoding = config.decoding
         if config.model.kind == "autoregressive":
             self._decode = autoregressive.make_decode(
@@ -224,6 +226,40 @@ class Translator:
                 on_batch(count)
         return [self._translation(parts) for parts in segments.by_line(results)]
 
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[scoring.Score]:
+        """How probable given translations are: by teacher forcing, or for CTC summed over all alignments.
+
+        Args:
+            sources: raw text. An empty line is a sentence without pieces, and scored like any other.
+            targets: raw text, one a source.
+
+        Returns:
+            The log-probability of each target, its mean by token, and its number of tokens; order is kept. A target
+            that CTC's frames cannot hold has -inf.
+
+        Raises:
+            TypeError: one side is a single string.
+            ValueError: the sides differ in their number of lines.
+            DataError: a line is too long; nothing is scored then.
+            UserError: the model gives translations no probability: trained with `ce`, and not autoregressive.
+        """
+        if isinstance(sources, str | bytes) or isinstance(targets, str | bytes):
+            raise TypeError("one side is a single string, which would be scored letter by letter; give lists: [line]")
+        if len(sources) != len(targets):
+            raise ValueError(f"{len(targets)} targets for {len(sources)} sources; give one a source")
+        source, target = (
+            vocabulary.encode([normalise(line) for line in lines])
+            for vocabulary, lines in zip(self.vocabularies, (sources, targets), strict=True)
+        )
+        end = [EOS] if self.config.objective.target_eos else []
+        sides = [[*ids, EOS] for ids in source], [[*ids, *end] for ids in target]
+        with self._memory_explained():
+            return scoring.scores(self._scorer, self.params, *sides, self.config.decoding.batch_frames, _most_rows())
+
+    @functools.cached_property
+    def _scorer(self) -> scoring.Scorer:
+        return scoring.scorer(self._model, self.objective, self.config)
+
     def _segments(self, lines: Sequence[str], on_cut: OnCut | None = None) -> "_Segments":
         if isinstance(lines, str | bytes):
             raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
@@ -245,7 +281,7 @@ class Translator:
             decoding.max_source_length,
             decoding.batch_frames,
             self._frames,
-            CPU_ROWS if jax.default_backend() == "cpu" else None,
+            _most_rows(),
         )
 
     def _frames(self, S: int) -> int:
@@ -255,10 +291,15 @@ class Translator:
         return self.objective.max_frames(S, S + self.config.objective.length_range)
 
     def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
-        plan, frames = self._plan(segments.sources), self.config.decoding.batch_frames
-        too_large = f"batches of decoding.batch_frames {frames:,} do not fit into memory; lower it in config.json"
-        with memory.explained(too_large):
+        plan = self._plan(segments.sources)
+        with self._memory_explained():
             yield from single_pass.passes(self._decode, self.params, plan, segments.sources, **options)
+
+    def _memory_explained(self) -> AbstractContextManager[None]:
+        frames = self.config.decoding.batch_frames
+        return memory.explained(
+            f"batches of decoding.batch_frames {frames:,} do not fit into memory; lower it in config.json"
+        )
 
     def _translation(self, parts: list["_Segment"]) -> Translation:
         vocabulary = self.vocabularies.target
@@ -296,6 +337,10 @@ class _Segments(NamedTuple):
         for line, result in zip(self.owners, results, strict=True):
             found[line].append(result)
         return found
+
+
+def _most_rows() -> int | None:
+    return CPU_ROWS if jax.default_backend() == "cpu" else None
 
 
 def _joined(texts: list[str]) -> str:

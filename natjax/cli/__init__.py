@@ -15,7 +15,7 @@ from natjax import __version__
 from natjax.cli.runtime import watched_stdout
 from natjax.errors import UserError
 
-VERBS = ("demo", "prepare", "train", "translate", "evaluate", "distill", "analyze", "configs")
+VERBS = ("demo", "prepare", "train", "translate", "score", "evaluate", "distill", "analyze", "export", "configs")
 OVERRIDES = ("prepare", "train")  # verbs that take --section.field value
 
 DESCRIPTION = "Fully non-autoregressive translation: train it, translate with it, measure it."
