@@ -26,7 +26,7 @@ class DataConfig:
     train_source: str = "train.source"
     """Training source text, one sentence a line."""
     train_target: str = "train.target"
-    """Training target text; name a distilled file here to train on it."""
+    """Training target text; name a distilled file here to train on it. Paths outside `root` and variables do, too."""
     valid_source: str = "valid.source"
     """Validation source text."""
     valid_target: str = "valid.target"

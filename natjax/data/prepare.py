@@ -150,16 +150,19 @@ def corpus_files(config: Config, splits: tuple[str, ...] = ("train", "valid")) -
     """The text files of a config by field name, two a split.
 
     Raises:
-        DataError: one is missing, or a variable in `data.root` is not set; ends with `data.obtain` where it is given.
+        DataError: one is missing, or a variable in its path is not set; ends with `data.obtain` where it is given.
     """
     data = config.data
     obtain = f"; {data.obtain}" if data.obtain else ""
-    try:
-        root = Path(expand(data.root))
-    except ConfigError as error:
-        raise DataError(f"data.root {error}{obtain}") from None
+
+    def path(field: str) -> Path:
+        try:
+            return Path(expand(getattr(data, field)))
+        except ConfigError as error:
+            raise DataError(f"data.{field} {error}{obtain}") from None
+
     names = [f"{split}_{side}" for split in splits for side in ("source", "target")]
-    files = {name: root / getattr(data, name) for name in names}
+    files = {name: path("root") / path(name) for name in names}
     for file in files.values():
         if not file.is_file():
             raise DataError(f"{file}: no such file; check data.root{obtain}")

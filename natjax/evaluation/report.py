@@ -82,12 +82,15 @@ def write_result(
 def commit() -> str:
     """HEAD of the repository that natjax itself runs from, `-dirty` when tracked files differ from it.
 
+    Results are no code: those that one command has written do not make the next one's dirty.
+
     `unknown` where natjax is installed: the folder that it lies in may belong to a repository, of which it is no part.
     """
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")
         head = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--untracked-files=no")
+        pathspec = ":(top)", ":(top,exclude)benchmarks/results"
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", *pathspec)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}-dirty" if changes else head

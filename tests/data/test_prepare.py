@@ -12,7 +12,7 @@ import pytest
 from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
-from natjax.data.prepare import open_prepared, prepare, recipe
+from natjax.data.prepare import corpus_files, open_prepared, prepare, recipe
 from natjax.data.vocab import Vocabularies
 from natjax.errors import ConfigError, DataError, StoreError, UserError, VocabularyError
 
@@ -328,3 +328,15 @@ def test_the_data_side_does_not_need_jax():
     program = f"import sys, {modules}\nprint([m for m in ('jax', 'flax', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_may_lie_elsewhere_and_be_named_by_a_variable(tmp_path, monkeypatch):
+    names = dict(train_source="a.en", train_target="$ELSEWHERE/a.de", valid_source="a.en", valid_target="a.de")
+    config = Config("elsewhere", DataConfig(root=str(tmp_path / "root"), **names))
+    with pytest.raises(DataError, match=r"data\.train_target .*ELSEWHERE is not set"):
+        corpus_files(config)
+    monkeypatch.setenv("ELSEWHERE", str(tmp_path / "other"))
+    for file in ("root/a.en", "root/a.de", "other/a.de"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("text\n")
+    assert corpus_files(config)["train_target"] == tmp_path / "other" / "a.de"

@@ -102,6 +102,12 @@ def test_commit_tells_clean_from_dirty_from_none(source):
     head = repository(source.parent, "natjax")
     (source.parent / "result.json").write_text("{}")  # a result that is being written makes nothing dirty
     assert report.commit() == head
+    results = source.parent / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (results / "one.json").write_text("{}")
+    head = repository(source.parent, "benchmarks")
+    (results / "one.json").write_text("[]")  # and neither does one that the command before has written
+    assert report.commit() == head
     (source / "__init__.py").write_text("two")
     assert report.commit() == f"{head}-dirty"
 

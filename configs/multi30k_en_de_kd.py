@@ -1,0 +1,26 @@
+"""Multi30k English to German, the student: as multi30k_en_de, on targets that a teacher has translated.
+
+export NATJAX_DATA=<folder that holds multi30k/> NATJAX_DISTILLED=runs/multi30k/distilled
+launch/distill.sh multi30k_en_de_teacher_cpu multi30k_en_de_kd runs/multi30k \
+        $NATJAX_DATA/multi30k/train.en $NATJAX_DATA/multi30k/train.de        # teacher, distillation, student
+natjax evaluate --model runs/multi30k/student \
+        --source $NATJAX_DATA/multi30k/test_2016_flickr.en --reference $NATJAX_DATA/multi30k/test_2016_flickr.de
+
+Or step by step:
+
+natjax train multi30k_en_de_teacher_cpu --workdir runs/multi30k/teacher
+natjax distill --teacher runs/multi30k/teacher --source $NATJAX_DATA/multi30k/train.en \
+        --target $NATJAX_DATA/multi30k/train.de --output $NATJAX_DISTILLED/train.target
+natjax train multi30k_en_de_kd --workdir runs/multi30k/student
+"""
+
+from dataclasses import replace
+
+from natjax.config import Config, load_config
+
+
+def get_config() -> Config:
+    """One field differs from multi30k_en_de: the training targets."""
+    raw = load_config("multi30k_en_de")
+    data = replace(raw.data, train_target="$NATJAX_DISTILLED/train.target")
+    return replace(raw, name="multi30k_en_de_kd", data=data)
