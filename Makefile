@@ -24,8 +24,8 @@ demo: $(READY)   ## train and use a small translator (some minutes on two cores)
 test: $(READY)   ## the tests that run in some minutes
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist worksteal
 
-test-all: $(READY)  ## all tests: kills, full trainings, large random runs too
-	$(BIN)/python -m pytest
+test-all: test   ## all tests: kills, full trainings, large random runs too, one by one
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)   ## style and mistakes
 	$(BIN)/ruff check .
