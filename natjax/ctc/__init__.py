@@ -4,6 +4,7 @@ from natjax.ctc._alignment import Alignment, occupancy, viterbi_alignment
 from natjax.ctc._check import check
 from natjax.ctc._collapse import collapse, is_feasible
 from natjax.ctc._enum import AUTO, Implementation
+from natjax.ctc._head import operand_dtype
 from natjax.ctc._linear import linear_ctc_loss, linear_ctc_objective
 from natjax.ctc._loss import ctc_loss, from_optax
 from natjax.ctc._top_k import TopK, linear_top_k
@@ -22,5 +23,6 @@ __all__ = [
     "linear_ctc_objective",
     "linear_top_k",
     "occupancy",
+    "operand_dtype",
     "viterbi_alignment",
 ]

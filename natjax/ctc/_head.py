@@ -34,11 +34,24 @@ def bfloat16_is_fast() -> bool:
     return "amx_bf16" in facts or ("AuthenticAMD" in facts and "avx512_bf16" in facts)
 
 
-def operands(hidden: Array) -> jnp.dtype:
-    """In which dtype products take their operands: that of the hidden states, or one as exact and faster."""
-    if hidden.dtype == jnp.bfloat16 and not bfloat16_is_fast():
-        return jnp.dtype(jnp.float32)
-    return hidden.dtype
+def operand_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """In which dtype the functions of hidden states take the operands of their products here.
+
+    A kernel that is kept in this dtype need not be converted in every call.
+
+    Args:
+        dtype: that of the hidden states.
+
+    Returns:
+        The same; but float32, which is as exact and faster, for bfloat16 on CPUs that take longer over it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from natjax import ctc
+        >>> ctc.operand_dtype(jnp.float32)
+        dtype('float32')
+    """
+    return jnp.dtype(jnp.float32 if dtype == jnp.bfloat16 and not bfloat16_is_fast() else dtype)
 
 
 def logits(hidden_RD: Array, kernel_DX: Array, bias_X: Array | None) -> Array:

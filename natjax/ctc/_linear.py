@@ -13,7 +13,7 @@ the batch. Its blocks take every n-th column, so that a kernel whose columns are
 shards. A batch that is sharded wants BLOCKS.
 
 Numerics are those of `_loss.py`, with logits = hidden · kernel + bias: the product's operands have the dtype of the
-hidden states, or float32 where bfloat16 is slower (`_head.operands`); sums are carried in float32 (float64 for
+hidden states, or float32 where bfloat16 is slower (`operand_dtype`); sums are carried in float32 (float64 for
 float64). A −inf may come from the bias.
 """
 
@@ -253,7 +253,7 @@ def _by_sentences(head: Head, rows: Rows, weights_B: Array | None, options: Opti
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     dtype = _head.accumulator(head.hidden)
     chunks = _chunks(head)
-    kernel_DV = head.kernel.astype(_head.operands(head.hidden))
+    kernel_DV = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
     inputs = jax.tree.map(lambda array: _head.runs(array, chunks), (head.hidden, rows, weights_B))
 
     def body(sums: tuple[Array, Array | None] | None, chunk: tuple) -> tuple:
@@ -286,7 +286,7 @@ def _by_blocks(head: Head, rows: Rows, weights_B: Array, options: Options) -> tu
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     loss_B, problem, posterior = _losses_by_blocks(head, rows, options, with_posterior=True)
     blocks, n = _blocks(head)
-    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operands(head.hidden))
+    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operand_dtype(head.hidden.dtype))
     live_RD = jnp.where(_loss.live(problem, posterior, weights_B).reshape(B * T, 1), hidden_RD, 0.0)
 
     def body(sum_RD: Array, block: tuple) -> tuple:
@@ -312,7 +312,7 @@ def _losses_by_blocks(
     dtype = _head.accumulator(head.hidden)
     problem = _problem.pose(*rows, frames=T, vocabulary=V, blank_id=options.blank_id, dtype=dtype)
     blocks, n = _blocks(head)
-    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operands(head.hidden))
+    hidden_RD = head.hidden.reshape(B * T, D).astype(_head.operand_dtype(head.hidden.dtype))
 
     def body(carry: tuple[Array, Array], block: tuple) -> tuple:
         lse_BT, scores_TBU = carry
@@ -345,7 +345,7 @@ def _blocks(head: Head) -> tuple[tuple[Array, Array, Array | None], int]:
     bias_V = head.bias
     if bias_V is None and V % n:
         bias_V = jnp.zeros((V,), dtype)
-    kernels = _head.strided(head.kernel.astype(_head.operands(head.hidden)), n, 1)
+    kernels = _head.strided(head.kernel.astype(_head.operand_dtype(head.hidden.dtype)), n, 1)
     biases = None if bias_V is None else _head.strided(bias_V.astype(dtype), n, 0, fill=-jnp.inf)
     return (jnp.arange(n, dtype=jnp.int32), kernels, biases), n
 

@@ -101,7 +101,7 @@ def _group_size(vocabulary: int, k: int) -> int:
 def _compiled_top_k(head: Head, k: int) -> TopK:
     (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
     number = _head.pieces(B * T, V * _head.accumulator(head.hidden).itemsize, BYTES)
-    kernel_DV = head.kernel.astype(_head.operands(head.hidden))
+    kernel_DV = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
 
     def body(hidden_RD: Array) -> tuple[Array, Array, Array]:
         logits_RV = _head.logits(hidden_RD.astype(kernel_DV.dtype), kernel_DV, head.bias)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.ctc import linear_top_k
+from natjax.ctc import linear_top_k, operand_dtype
 from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import Shape
 from natjax.layers.length import predict_lengths
@@ -134,15 +134,19 @@ def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:
         params: the model's parameters, float32, or what this function returned.
         dtype: the model's compute dtype.
     """
-    return _prepare(params, jnp.dtype(dtype), jax.default_backend() == "cpu")
+    dtype = jnp.dtype(dtype)
+    return _prepare(params, dtype, operand_dtype(dtype), jax.default_backend() == "cpu")
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _prepare(params: PyTree, dtype: jnp.dtype, split: bool) -> PyTree:
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _prepare(params: PyTree, dtype: jnp.dtype, table_dtype: jnp.dtype, split: bool) -> PyTree:
     def cast(path: tuple, leaf: Array) -> Array:
         names = [step.key for step in path if isinstance(step, jax.tree_util.DictKey)]
         # The length classifier computes in float32 throughout.
-        return leaf.astype(dtype) if names[-1] in _MATRICES and names[0] != "length_classifier" else leaf
+        if names[-1] not in _MATRICES or names[0] == "length_classifier":
+            return leaf
+        # Tables are the output projection's kernel, too.
+        return leaf.astype(table_dtype if names[-1] == "table" else dtype)
 
     params = jax.tree_util.tree_map_with_path(cast, params)
     return apart(params) if split else params

@@ -71,7 +71,9 @@ def search(
                 allowed = [prefix[step]]
             if last and forced_eos:
                 allowed = [EOS]
-            here = [(tokens, v, log_prob + each[v], (*terms, round(each[v], 9))) for v in allowed]
+            # Terms are the same only if they come from the same logits: others may be equal but for their rounding.
+            logits = tuple(np.asarray(model(tokens)))
+            here = [(tokens, v, log_prob + each[v], (*terms, (logits, logits[v]))) for v in allowed]
             continuations += closeness.sort(here, lambda c: c[2], lambda c: c[3])
         best = closeness.sort(continuations, lambda c: c[2], lambda c: c[3])[: 2 * W]
         for tokens, token, log_prob, terms in best[:W]:

@@ -12,6 +12,7 @@ import tiny
 
 from natjax import models, objectives
 from natjax.config import ModelConfig
+from natjax.ctc import operand_dtype
 from natjax.decoding.single_pass import make_decode
 from natjax.layers.head import logits
 from natjax.objectives.base import Targets
@@ -254,13 +255,14 @@ def test_the_output_projection_of_the_decoder_takes_the_fast_path_of_the_cpu(row
     params = jax.eval_shape(lambda: models.init(network, 0))
     source, lengths = jax.ShapeDtypeStruct((rows, 16), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.int32)
     text = make_decode(network, objective).lower(params, source, lengths).compile().as_text()
-    # One product, in a computation which the CPU's library runs: bfloat16 operands, float32 result.
+    # One product, in a computation which the CPU's library runs: operands of the faster dtype, float32 result.
+    faster = {"bfloat16": "bf16", "float32": "f32"}[operand_dtype(jnp.bfloat16).name]
     lines = text.splitlines()
     product = rf"= f32\[\d+,{V}\][^ ]* dot\(%([\w.-]+), %([\w.-]+)\)"
     ((place, names),) = ((i, found.groups()) for i, line in enumerate(lines) if (found := re.search(product, line)))
     start = max(i for i in range(place) if lines[i].endswith("{"))
     for name in names:
         defined = [line for line in lines[start + 1 : place] if line.strip().startswith(f"%{name} = ")]
-        assert re.search(r" = bf16\[\d+,\d+\]", defined[0]), defined
+        assert re.search(rf" = {faster}\[\d+,\d+\]", defined[0]), defined
     computation = re.escape(lines[start].split()[0])
     assert re.search(rf" fusion\(.*calls={computation},.*__ynn_fusion", text)
