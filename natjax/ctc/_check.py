@@ -47,6 +47,25 @@ def validate_head_and_labels(head: Head, labels: Array, blank_id: int) -> None:
     _expect_blank(blank_id, head.kernel.shape[1], "kernel has")
 
 
+def validate_weights(weights: Array, labels: Array) -> None:
+    """Raises a ValueError or TypeError unless weights are floating [B]."""
+    _expect("weights", weights, "[B]", jnp.floating)
+    _expect_same_batch(weights=weights, labels=labels)
+
+
+def validate_paddings(logits: Array, logit_paddings: Array, labels: Array, label_paddings: Array) -> None:
+    """Raises a ValueError or TypeError unless paddings are arrays [B, T] and [B, N], as what they pad."""
+    _expect("logits", logits, "[B, T, V]", jnp.floating)
+    _expect("labels", labels, "[B, N]", jnp.integer)
+    for name, paddings, shape, dimensions in (
+        ("logit_paddings", logit_paddings, logits.shape[:2], "[B, T]"),
+        ("label_paddings", label_paddings, labels.shape, "[B, N]"),
+    ):
+        _expect(name, paddings, dimensions, jnp.generic)
+        if paddings.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {paddings.shape}")
+
+
 def check(logits: Array, logit_lengths: Array, labels: Array, label_lengths: Array, *, blank_id: int = 0) -> None:
     """Checks on the host the values that `ctc_loss` takes on trust, and names the first row that is wrong.
 
@@ -107,7 +126,8 @@ def _expect(name: str, array: Array, dimensions: str, kind: type) -> None:
     if len(array.shape) != dimensions.count(",") + 1:
         raise ValueError(f"{name} must have the dimensions {dimensions}, got the shape {tuple(array.shape)}")
     if not jnp.issubdtype(array.dtype, kind):
-        raise TypeError(f"{name} must have a {kind.__name__} dtype, got {array.dtype}")
+        article = "an" if kind.__name__[0] in "aeiou" else "a"
+        raise TypeError(f"{name} must have {article} {kind.__name__} dtype, got {array.dtype}")
 
 
 def _expect_blank(blank_id: int, vocabulary: int, who: str) -> None:

@@ -30,9 +30,10 @@ def is_feasible(labels: Array, label_lengths: Array, logit_lengths: Array) -> Ar
         [True, False]
     """
     validate_labels(labels, label_lengths, logit_lengths)
-    second_N = jnp.arange(1, labels.shape[1], dtype=label_lengths.dtype)[None, :]
-    repeats_BN = (labels[:, 1:] == labels[:, :-1]) & (second_N < label_lengths[:, None])
-    needed_B = label_lengths.astype(jnp.int32) + jnp.sum(repeats_BN, axis=1, dtype=jnp.int32)
+    label_lengths_B = label_lengths.astype(jnp.int32)
+    second_N = jnp.arange(1, labels.shape[1], dtype=jnp.int32)[None, :]
+    repeats_BN = (labels[:, 1:] == labels[:, :-1]) & (second_N < label_lengths_B[:, None])
+    needed_B = label_lengths_B + jnp.sum(repeats_BN, axis=1, dtype=jnp.int32)
     return needed_B <= logit_lengths.astype(jnp.int32)
 
 

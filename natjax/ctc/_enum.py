@@ -10,7 +10,7 @@ class Implementation(enum.Enum):
         AUTO: the fastest member for the shapes and the device at hand.
         SCAN: the whole batch at once, `jax.lax.scan` over frames. For functions of logits.
         SENTENCES: some sentences at a time, from logits to gradient. For functions of hidden states: best on CPU,
-            where a chunk stays in the cache.
+            where one chunk more costs little.
         BLOCKS: some of the vocabulary at a time, and one recursion over the whole batch. For functions of hidden
             states: best on accelerators, where each step of a recursion costs the same whatever the batch.
     """

@@ -16,7 +16,7 @@ Numerics. Impossible is a true −inf; no large number stands in for it.
     some term +inf                          NaN (inf − inf): a +inf logit has no softmax, and must not pass unseen
     some term NaN                           NaN
 
-    log_normaliser                          the same, whatever range its row's fast path covers
+`log_normaliser` keeps this table: what its fast path cannot tell apart takes the other path.
 
 A sum over states is a fixed tree over aligned pairs, because a state beyond the target adds an exact zero: padding
 the labels of a row changes no bit of its result, whatever order a back end gives to its own reductions.
@@ -71,6 +71,7 @@ def log_normaliser(logits: Array) -> Array:
         return log_sum_exp(logits)
     total = jnp.sum(jnp.exp(logits), axis=-1)
     # Above the lower bound, what single terms lose below 1e-38 does not matter, whatever their number. NaN is not fine.
+    # Under vmap the cond becomes a select, so that both paths are paid; so does what stands on padded frames choose.
     fine = (total > 1e-20) & (total < 1e35)
     careful = jax.lax.cond(jnp.all(fine), lambda _: jnp.zeros_like(total), log_sum_exp, logits)
     return jnp.where(fine, jnp.log(total), careful)
@@ -78,6 +79,8 @@ def log_normaliser(logits: Array) -> Array:
 
 def tree_sum(values: Array) -> Array:
     """Sum over the last dimension, to which appended zeros make no difference, not even in rounding."""
+    if values.shape[-1] == 0:
+        return jnp.zeros(values.shape[:-1], values.dtype)
     while (size := values.shape[-1]) > 1:
         if size % 2:
             values = _pad_last(values, 0, 1, 0.0)

@@ -10,7 +10,8 @@ SENTENCES turns a chunk's logits into their gradient before it goes on, and is b
 cost little, on CPU, and anywhere if one chunk holds the whole batch. BLOCKS goes over the
 vocabulary twice, for log Σ exp and label scores, then for the gradient; the recursion in between runs once, whatever
 the batch. Its blocks take every n-th column, so that a kernel whose columns are sharded over devices is cut along its
-shards. A batch that is sharded wants BLOCKS.
+shards, without communication, as long as V / n divides by the number of shards; n divides V where it can. A batch
+that is sharded wants BLOCKS.
 
 Numerics are those of `_loss.py`, with logits = hidden · kernel + bias: the product's operands have the dtype of the
 hidden states, or float32 where bfloat16 is slower (`operand_dtype`); sums are carried in float32 (float64 for
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from natjax.ctc import _head, _loss, _problem
-from natjax.ctc._check import validate_head_and_labels, validate_labels
+from natjax.ctc._check import validate_head_and_labels, validate_labels, validate_weights
 from natjax.ctc._enum import AUTO, Implementation, resolve
 from natjax.ctc._lattice import log_normaliser
 from natjax.ctc._problem import Options, Problem, Rows
@@ -148,8 +149,7 @@ def linear_ctc_objective(
         [[0, -1, 1], [0, -1, 1]]
     """
     head, rows = _arguments(hidden, kernel, bias, logit_lengths, labels, label_lengths, blank_id)
-    if weights.shape != rows.logit_lengths.shape:
-        raise ValueError(f"weights must have the shape {rows.logit_lengths.shape}, got {weights.shape}")
+    validate_weights(weights, labels)
     options = _problem.checked_options(blank_id, label_smoothing, infeasible, unroll)
     head, weights, rows = _problem.alike((head, weights, rows))
     return _compiled_objective(head, weights, rows, _Program(resolve(implementation, _KNOWN, _auto(head)), options))
@@ -197,7 +197,7 @@ def _linear_loss_forward(head: Head, rows: Rows, program: _Program) -> tuple[Arr
 
 def _linear_loss_backward(program: _Program, residuals: tuple, cotangent_B: Array) -> tuple[Head, None]:
     head, rows = residuals
-    return _values_and_gradients(head, rows, cotangent_B, program)[1], None
+    return _values_and_gradients(head, rows, _loss.differentiates_once(cotangent_B), program)[1], None
 
 
 _linear_loss.defvjp(_linear_loss_forward, _linear_loss_backward)
@@ -213,7 +213,7 @@ def _objective(head: Head, weights_B: Array, rows: Rows, program: _Program) -> t
 def _objective_forward(
     head: Head, weights_B: Array, rows: Rows, program: _Program
 ) -> tuple[tuple[Array, Array], tuple]:
-    head = jax.tree.map(_loss.differentiates_once, head)
+    head, weights_B = jax.tree.map(_loss.differentiates_once, (head, weights_B))
     loss_B, gradients = _values_and_gradients(head, rows, weights_B, program)
     return (_weighted(loss_B, weights_B), loss_B), (gradients, loss_B, weights_B)
 
@@ -223,8 +223,12 @@ def _objective_backward(
 ) -> tuple[Head, Array, None]:
     gradients, loss_B, weights_B = residuals
     scale = cotangents[0]
-    scaled = jax.tree.map(lambda g: (g.astype(scale.dtype) * scale).astype(g.dtype), gradients)
-    return scaled, (loss_B * scale).astype(weights_B.dtype), None
+
+    def scaled(gradient: Array) -> Array:
+        # A cotangent of 0 leaves nothing, not even of what is NaN or infinite.
+        return jnp.where(scale == 0, 0.0, gradient.astype(scale.dtype) * scale).astype(gradient.dtype)
+
+    return jax.tree.map(scaled, gradients), scaled(loss_B).astype(weights_B.dtype), None
 
 
 _objective.defvjp(_objective_forward, _objective_backward)
@@ -341,7 +345,7 @@ def _blocks(head: Head) -> tuple[tuple[Array, Array, Array | None], int]:
     """Block numbers i32[n], kernels [n, D, X] and biases [n, X]; columns beyond V can never be emitted. And n."""
     (B, T, _), V = head.hidden.shape, head.kernel.shape[1]
     dtype = _head.accumulator(head.hidden)
-    n = _head.pieces(V, B * T * dtype.itemsize, BYTES[Implementation.BLOCKS])
+    n = _head.even_pieces(V, B * T * dtype.itemsize, BYTES[Implementation.BLOCKS])
     bias_V = head.bias
     if bias_V is None and V % n:
         bias_V = jnp.zeros((V,), dtype)

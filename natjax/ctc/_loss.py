@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from natjax.ctc import _lattice, _problem
-from natjax.ctc._check import validate_labels, validate_logits
+from natjax.ctc._check import validate_labels, validate_logits, validate_paddings
 from natjax.ctc._enum import AUTO, Implementation, resolve
 from natjax.ctc._head import accumulator
 from natjax.ctc._problem import Options, Problem, Rows
@@ -140,12 +140,7 @@ def from_optax(
         >>> round(float(jnp.exp(-loss[0]) * 9), 4)
         3.0
     """
-    for name, paddings, shape in (
-        ("logit_paddings", logit_paddings, logits.shape[:2]),
-        ("label_paddings", label_paddings, labels.shape),
-    ):
-        if paddings.shape != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {paddings.shape}")
+    validate_paddings(logits, logit_paddings, labels, label_paddings)
     return ctc_loss(
         logits,
         jnp.sum(logit_paddings == 0, axis=1, dtype=jnp.int32),
@@ -306,6 +301,7 @@ def _loss_forward(logits_BTV: Array, rows: Rows, options: Options) -> tuple[Arra
 def _loss_backward(options: Options, residuals: tuple, cotangent_B: Array) -> tuple[Array, None]:
     logits_BTV, problem, posterior = residuals
     where = {"place_BU": problem.columns, "vocabulary": logits_BTV.shape[2]}
+    cotangent_B = differentiates_once(cotangent_B)
     return slope(logits_BTV, problem, posterior, cotangent_B, options, **where), None
 
 

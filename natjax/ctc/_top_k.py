@@ -75,7 +75,7 @@ def largest(scores_RV: Array, k: int) -> tuple[Array, Array]:
     size = _group_size(V, k)
     groups = -(-V // size)
     if k >= groups:
-        return lax.top_k(scores_RV, k)
+        return _sorted_first(scores_RV, k)
     padded_RV = jnp.pad(scores_RV, ((0, 0), (0, groups * size - V)), constant_values=-jnp.inf)
     grouped_RGX = padded_RV.reshape(R, groups, size)
     # In order of their ids, so that equal columns keep theirs.
@@ -87,7 +87,8 @@ def largest(scores_RV: Array, k: int) -> tuple[Array, Array]:
 
 def _sorted_first(scores_RX: Array, k: int) -> tuple[Array, Array]:
     if k > 1:
-        return lax.top_k(scores_RX, k)
+        # −0.0 equals 0.0, but top_k ranks it lower.
+        return lax.top_k(jnp.where(scores_RX == 0, 0.0, scores_RX), k)
     place_R1 = jnp.argmax(scores_RX, axis=-1, keepdims=True).astype(jnp.int32)
     return jnp.take_along_axis(scores_RX, place_R1, axis=1), place_R1
 

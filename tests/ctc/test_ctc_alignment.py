@@ -146,5 +146,5 @@ def test_wrong_arguments_are_refused():
             function(**good, blank_id=4)
         with pytest.raises(ValueError, match="unroll must be at least 1"):
             function(**good, unroll=0)
-        with pytest.raises(TypeError, match="labels must have a integer dtype"):
+        with pytest.raises(TypeError, match="labels must have an integer dtype"):
             function(**(good | {"labels": np.zeros((2, 3), np.float32)}))

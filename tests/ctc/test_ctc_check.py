@@ -50,11 +50,11 @@ def test_a_wrong_value_is_named_with_its_row(arguments, words):
         ({"logits": np.zeros((2, 5, 4), np.int32)}, TypeError, "logits must have a floating dtype, got int32"),
         ({"logits": [[[0.0]]]}, TypeError, "logits must be an array"),
         ({"logits": np.zeros((3, 5, 4), np.float32)}, ValueError, "the batch dimensions differ: logits 3, labels 2"),
-        ({"labels": np.zeros((2, 3), np.float32)}, TypeError, "labels must have a integer dtype, got float32"),
+        ({"labels": np.zeros((2, 3), np.float32)}, TypeError, "labels must have an integer dtype, got float32"),
         ({"labels": np.zeros((3, 3), np.int32)}, ValueError, "the batch dimensions differ"),
         ({"labels": np.zeros(2, np.int32)}, ValueError, r"labels must have the dimensions \[B, N\]"),
         ({"logit_lengths": np.zeros((2, 1), np.int32)}, ValueError, "logit_lengths must have the dimensions"),
-        ({"logit_lengths": np.zeros(2, np.float32)}, TypeError, "logit_lengths must have a integer dtype"),
+        ({"logit_lengths": np.zeros(2, np.float32)}, TypeError, "logit_lengths must have an integer dtype"),
         ({"label_lengths": np.zeros(3, np.int32)}, ValueError, "the batch dimensions differ"),
         ({"blank_id": 4}, ValueError, r"blank_id must lie in 0..3 \(logits have V = 4\), got 4"),
         ({"blank_id": -1}, ValueError, "blank_id must lie in 0..3"),
@@ -88,6 +88,8 @@ def test_options_out_of_range_are_refused(options, error, words):
 
 
 def test_paddings_that_do_not_fit_are_refused():
+    with pytest.raises(TypeError, match=r"logit_paddings must be an array \[B, T\], got list"):
+        ctc.from_optax(GOOD["logits"], [[0] * 5] * 2, GOOD["labels"], jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"logit_paddings must have the shape \(2, 5\), got \(2, 4\)"):
         ctc.from_optax(GOOD["logits"], jnp.zeros((2, 4)), GOOD["labels"], jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"label_paddings must have the shape \(2, 3\), got \(2, 5\)"):

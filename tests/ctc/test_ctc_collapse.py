@@ -40,7 +40,7 @@ def test_no_frames_at_all():
 @pytest.mark.parametrize(
     ("frames", "lengths", "error", "words"),
     [
-        (jnp.zeros((2, 3)), jnp.zeros(2, jnp.int32), TypeError, "frames must have a integer dtype"),
+        (jnp.zeros((2, 3)), jnp.zeros(2, jnp.int32), TypeError, "frames must have an integer dtype"),
         (jnp.zeros(3, jnp.int32), jnp.zeros(2, jnp.int32), ValueError, r"frames must have the dimensions \[B, T\]"),
         (jnp.zeros((2, 3), jnp.int32), jnp.zeros(3, jnp.int32), ValueError, "batch dimensions differ: frames 2"),
     ],
@@ -62,3 +62,11 @@ def test_feasible_is_what_some_path_spells(labels, frames):
     feasible = ctc.is_feasible(padded, jnp.array([len(labels)]), jnp.array([frames]))
     assert feasible.shape == (1,) and feasible.dtype == bool
     assert bool(feasible[0]) == (len(shortest) <= frames)
+
+
+def test_feasibility_of_small_integers():
+    lengths = jnp.array([100], jnp.int8)
+    labels = jnp.pad(jnp.arange(1, 101, dtype=jnp.int32), (0, 100))[None]  # 200 columns: more than int8 counts
+    assert ctc.is_feasible(labels, lengths, lengths).tolist() == [True]
+    assert ctc.is_feasible(labels, lengths, lengths - 1).tolist() == [False]
+    assert ctc.is_feasible(labels, jnp.zeros(1, jnp.int8), jnp.zeros(1, jnp.int8)).tolist() == [True]

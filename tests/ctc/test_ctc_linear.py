@@ -171,12 +171,54 @@ def test_second_derivatives_are_refused_in_words(of_hidden):
             jax.make_jaxpr(jax.grad(lambda h: jax.grad(total)(h).max()))(hidden)  # noqa: B023
 
 
+def test_derivatives_of_gradients_by_weights_and_cotangents_are_refused_too(of_hidden):
+    hidden, kernel, bias, lengths, weights = problem(88)
+
+    def gradient_by_weights(weights):
+        return jax.grad(lambda h: by_objective(h, kernel, bias, lengths, weights, implementation=of_hidden)[0])(hidden)
+
+    def gradient_by_cotangent(cotangent):
+        losses = lambda h: ctc.linear_ctc_loss(h, kernel, *lengths, bias=bias, implementation=of_hidden)  # noqa: E731
+        return jax.vjp(losses, hidden)[1](cotangent)[0]
+
+    for function in (gradient_by_weights, gradient_by_cotangent):
+        with pytest.raises(NotImplementedError, match="first derivative only"):
+            jax.make_jaxpr(jax.grad(lambda w: function(w).max()))(weights)  # noqa: B023
+
+
+def test_a_cotangent_of_zero_leaves_nothing_of_nan_and_infinity(of_hidden):
+    hidden, kernel, bias, lengths, _ = problem(90)
+    hidden = hidden.at[0, 0].set(jnp.nan)
+    weights = jnp.ones(B)
+
+    def nothing(hidden, kernel, weights):
+        options = {"infeasible": "inf", "implementation": of_hidden}
+        return 0.0 * by_objective(hidden, kernel, bias, lengths, weights, **options)[0]
+
+    gradients = jax.jit(jax.grad(nothing, (0, 1, 2)))(hidden, kernel, weights)
+    assert all((np.asarray(gradient) == 0).all() for gradient in gradients)
+
+
+def test_the_objective_is_right_under_vmap(of_hidden):
+    runs = [problem(seed) for seed in (91, 92)]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *runs)
+
+    def run(hidden, kernel, bias, lengths, weights):
+        objective = lambda h, k: by_objective(h, k, bias, lengths, weights, implementation=of_hidden)  # noqa: E731
+        return jax.value_and_grad(objective, (0, 1), has_aux=True)(hidden, kernel)
+
+    together = jax.jit(jax.vmap(run))(*stacked)
+    for place, arguments in enumerate(runs):
+        alone = jax.jit(run)(*arguments)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[place], b, rtol=1e-5, atol=1e-5), together, alone)  # noqa: B023
+
+
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from natjax import ctc
 from natjax.ctc import Implementation, _linear
-_linear.BYTES = dict.fromkeys(_linear.BYTES, 25_600)  # two blocks: none needs padding
+_linear.BYTES = dict.fromkeys(_linear.BYTES, 15_000)  # three blocks would do, but do not divide 64: four are made
 mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
 key = jax.random.key(0)
 hidden, kernel = jax.random.normal(key, (8, 20, 16)), jax.random.normal(key, (16, 64))
@@ -185,19 +227,18 @@ weights = jnp.arange(8.0)
 def run(implementation, hidden, kernel, *rows):
     total = lambda h, k: ctc.linear_ctc_objective(h, k, *rows, weights=weights, implementation=implementation)[0]
     return jax.value_and_grad(total, argnums=(0, 1))(hidden, kernel)
-for implementation in (Implementation.BLOCKS,):
-    function = jax.jit(lambda *a: run(implementation, *a))
-    whole = function(hidden, kernel, *rows)
-    for of_rows, of_kernel in ((P("x"), P()), (P(), P(None, "x"))):
-        put = lambda array, spec: jax.device_put(array, NamedSharding(mesh, spec))
-        args = put(hidden, of_rows), put(kernel, of_kernel), *(put(r, of_rows) for r in rows)
-        text = function.lower(*args).compile().as_text()
-        # What crosses between devices is sums, never rows, logits or the kernel.
-        for word in ("all-gather", "all-to-all", "collective-permute"):
-            found = [line for line in text.splitlines() if f" {word}(" in line]
-            assert not found, (implementation, of_rows, found[0])
-        for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(function(*args))):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+function = jax.jit(lambda *a: run(Implementation.BLOCKS, *a))
+whole = function(hidden, kernel, *rows)
+for of_rows, of_kernel in ((P("x"), P()), (P(), P(None, "x"))):
+    put = lambda array, spec: jax.device_put(array, NamedSharding(mesh, spec))
+    args = put(hidden, of_rows), put(kernel, of_kernel), *(put(r, of_rows) for r in rows)
+    text = function.lower(*args).compile().as_text()
+    # What crosses between devices is sums, never rows, logits or the kernel.
+    for word in ("all-gather", "all-to-all", "collective-permute"):
+        found = [line for line in text.splitlines() if f" {word}(" in line]
+        assert not found, (of_rows, found[0])
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(function(*args))):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 print("the same on two devices")
 """
 
@@ -208,8 +249,12 @@ def test_sharded_rows_or_vocabulary_stay_where_they_are():
 
 def test_wrong_arguments_are_refused(of_hidden):
     hidden, kernel, bias, lengths, weights = problem(89)
-    with pytest.raises(ValueError, match=r"weights must have the shape \(7,\), got \(6,\)"):
+    with pytest.raises(ValueError, match="the batch dimensions differ: weights 6, labels 7"):
         by_objective(hidden, kernel, bias, lengths, weights[:6])
+    with pytest.raises(TypeError, match=r"weights must be an array \[B\], got list"):
+        by_objective(hidden, kernel, bias, lengths, weights.tolist())
+    with pytest.raises(TypeError, match="weights must have a floating dtype, got int32"):
+        by_objective(hidden, kernel, bias, lengths, weights.astype(jnp.int32))
     with pytest.raises(ValueError, match="the widths D differ"):
         by_loss(hidden, kernel[:-1], bias, lengths, weights)
     with pytest.raises(ValueError, match="implementation must be one of AUTO, SENTENCES, BLOCKS here, got SCAN"):

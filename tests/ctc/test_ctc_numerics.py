@@ -32,6 +32,14 @@ def test_empty_target_is_all_blanks(implementation):
     np.testing.assert_allclose(gradient, expected[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_arrays_without_frames(implementation, label_smoothing):
+    labels, nothing = jnp.array([[1, 2], [0, 0]], jnp.int32), jnp.zeros(2, jnp.int32)
+    options = {"label_smoothing": label_smoothing, "implementation": implementation}
+    losses, gradients = loss_and_vjp(jnp.zeros((2, 0, 4)), nothing, labels, jnp.array([2, 0]), **options)
+    assert losses.tolist() == [0, 0] and gradients.shape == (2, 0, 4)
+
+
 def test_arrays_without_room_for_labels_or_frames(implementation):
     no_labels = jnp.zeros((2, 0), jnp.int32)
     losses, gradients = loss_and_vjp(
