@@ -13,7 +13,7 @@ from natjax.config import Config, TrainingConfig, VocabConfig, load_config
 
 
 def get_config() -> Config:
-    """About 3.5k target tokens an update; float32, which is twice as fast as bfloat16 at this width on CPU."""
+    """About 3.5k target tokens an update; float32, which many CPUs are faster with (results/ctc/products.json)."""
     whole = load_config("multi30k_tok_en_de_teacher")
     training: TrainingConfig = replace(
         whole.training,
