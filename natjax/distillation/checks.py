@@ -1,11 +1,11 @@
 """What is looked at before a teacher translates: that the text is training data, in the teacher's source language.
 
-The languages. A character that occurs in none of the vocabulary's pieces is unknown: few of Japanese news are so under
-the vocabulary of everyday Japanese sentences, nearly all under a German one. What shares a script with the right
-language shows in likelihoods: the store holds the pieces of both training sides, and how often each occurs gives both sides'
-log-probability of the text, by single pieces, in nats a character. In trials with Multi30k, Tatoeba and WMT the right
-side led by about half a nat or more, and in swapped files the wrong one; `tests/distillation/test_checks.py` holds real
-text, joint and separate vocabularies, both ways round, to the limit.
+The languages. A character that occurs in none of the vocabulary's pieces is unknown: few of Japanese news are so
+under the vocabulary of everyday Japanese sentences, nearly all under a German one. What shares a script with the
+right language shows in likelihoods: the store holds the pieces of both training sides, and how often each occurs
+gives both sides' log-probability of the text, by single pieces, in nats a character. In trials with Multi30k, Tatoeba
+and WMT the right side led by about half a nat or more, and in swapped files the wrong one;
+`tests/distillation/test_checks.py` holds real text, joint and separate vocabularies, both ways round, to the limit.
 """
 
 import re
