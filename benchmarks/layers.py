@@ -73,8 +73,9 @@ def main() -> None:
     from natjax.ctc._top_k import largest
     from natjax.evaluation.report import write_result
     from natjax.layers import stack
-    from natjax.layers.dropout import dropout, step_noise
+    from natjax.layers.dropout import dropout
     from natjax.layers.linear import matmul
+    from natjax.layers.noise import step_noise
 
     started, generator, metrics = time.perf_counter(), np.random.default_rng(0), {}
 

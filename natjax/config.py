@@ -97,6 +97,12 @@ class ModelConfig:
     """For losses without length: Gaussian soft copy (official release), or a linear split (integer ratios)."""
     ratio: float = 3.0
     """λ, frames per source piece, for losses without length."""
+    latents: Literal["none", "vae"] = "none"
+    """One Gaussian vector per source piece, added to what the upsampling takes (paper, section 3.3)."""
+    latent_width: int = 8
+    """Z, dimensions of a latent vector (paper, section 4.1)."""
+    posterior_layers: int = 3
+    """Layers of the posterior's target encoder, and of its source-side decoder (official release: 3 and 3)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters, losses and accumulation stay float32."""
 
@@ -141,6 +147,27 @@ class ObjectiveConfig:
 
     loss: Literal["ctc", "ce"] = "ctc"
     """Connectionist temporal classification over latent alignments, or cross-entropy by position (vanilla NAT)."""
+    glancing: Literal["none", "rnd", "glat"] = "none"
+    """Show the decoder some target tokens: as many as a first pass gets wrong ask for (glat), or at random (rnd)."""
+    glancing_distance: Literal["hamming", "levenshtein"] = "hamming"
+    """How wrong the first pass is: frames that differ from the alignment (official release), or edits of its text."""
+    glancing_ratio: float = 0.5
+    """f: how many tokens are shown per unit of distance (paper, section 3.3; official release: 0.5)."""
+    glancing_ratio_end: float = 0.5
+    """f at the end of training, reached linearly (official release: constant)."""
+    glancing_sampler: Literal["poisson", "deterministic"] = "poisson"
+    """The number shown: drawn from a Poisson distribution (paper, equation 5), or its mean rounded down."""
+    glancing_blanks: bool = True
+    """Show blanks as well as tokens (official release)."""
+    glancing_dropout: Literal["fresh", "same", "none"] = "fresh"
+    """The first pass's dropout: of its own (official release), that of the second pass, or none."""
+    free_bits: float = 1.0
+    """Nats of KL divergence per source piece that cost nothing (official release: 1.0)."""
+    free_bits_hold: float = 0.25
+    """Share of the run until which the free bits stay; then they fall linearly. The official release's rule for runs of
+    up to 36,000 updates; its own 300,000 updates: 0.03."""
+    free_bits_end: float = 0.5
+    """Share of the run at which no bit is free any more (official release's rule, as above; its own run: 0.06)."""
     label_smoothing: float = 0.01
     """ε of the smoothing towards the uniform distribution, real positions only (paper, section 4.1: 0.01)."""
     normalizer: Literal["token_mean", "sentence_mean"] = "token_mean"
@@ -203,6 +230,8 @@ class DecodingConfig:
     """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
     blank_penalty: float = 0.0
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
+    latent_temperature: float = 0.0
+    """For models with latents: standard deviations of the prior's draws; 0: its mean (paper, section 3.2)."""
     beam_size: int = 5
     """W, hypotheses a sentence of the autoregressive beam."""
     length_penalty: float = 1.0
@@ -294,6 +323,10 @@ def validate(config: Config) -> None:
          "training.batch_frames: smaller than one sentence of data.max_length pieces (at model.ratio for CTC)"),
         (model.kind == "nat" or (objective.loss == "ce" and objective.target_eos),
          "model.kind: autoregressive needs --objective.loss ce --objective.target-eos"),
+        (model.kind == "nat" or (model.latents == "none" and objective.glancing == "none"),
+         "model.latents, objective.glancing: are for model.kind=nat; set both to none"),
+        (objective.free_bits_hold <= objective.free_bits_end,
+         "objective.free_bits_hold: must not come after objective.free_bits_end"),
         (config.decoding.length_candidates <= 2 * objective.length_range + 1,
          "decoding.length_candidates: more than objective.length_range allows"),
         (model.positions != "learned" or model.max_positions >= _longest(config),
@@ -311,13 +344,19 @@ _COUNTS = (
     "training.save_every training.keep_last training.keep_best"
 )
 _POSITIVE = "training.learning_rate training.adam_epsilon training.clip_norm"
-_SHARES = "model.dropout objective.label_smoothing training.adam_b1 training.adam_b2"
+_SHARES = (
+    "objective.free_bits_hold objective.free_bits_end model.dropout objective.label_smoothing training.adam_b1 "
+    "training.adam_b2"
+)
 _RANGES = {
     "data.max_length": (2, 65_536), "data.max_ratio": (1, _MOST_FLOAT), "data.buckets": (1, 1000),
     "data.length_multiple": (1, 65_536), "vocab.size": (8, 1_000_000), "vocab.character_coverage": (1e-30, 1),
     "model.encoder_layers": (1, 256), "model.decoder_layers": (1, 256), "model.width": (2, 32_768),
     "model.feed_forward": (1, 131_072), "model.heads": (1, 32_768), "model.max_positions": (1, 1_000_000),
-    "model.ratio": (1, 100), "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
+    "model.latent_width": (1, 4096), "model.posterior_layers": (1, 256), "objective.free_bits": (0, 1000),
+    "objective.glancing_ratio": (0, 100), "objective.glancing_ratio_end": (0, 100),
+    "decoding.latent_temperature": (0, 100), "model.ratio": (1, 100),
+    "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
     "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
     "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
     "decoding.blank_penalty": (0, 100), "decoding.beam_size": (1, 1024), "decoding.length_penalty": (0, 10),

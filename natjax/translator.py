@@ -106,6 +106,8 @@ class Translator:
                 self.objective,
                 candidates=decoding.length_candidates,
                 blank_penalty=decoding.blank_penalty,
+                temperature=decoding.latent_temperature,
+                seed=config.training.seed,
             )
         self.params = self._prepared(params)
 

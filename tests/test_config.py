@@ -116,7 +116,7 @@ def test_the_greatest_seed_is_the_last_that_is_not_another_one():
     import jax
     import jax.numpy as jnp
 
-    from natjax.layers.dropout import step_noise
+    from natjax.layers.noise import step_noise
 
     def drawn(seed):
         noise = step_noise(seed, jnp.int32(0), 1).seed

@@ -6,6 +6,7 @@ from natjax.ctc._collapse import collapse, is_feasible
 from natjax.ctc._enum import AUTO, Implementation
 from natjax.ctc._head import operand_dtype
 from natjax.ctc._linear import linear_ctc_loss, linear_ctc_objective
+from natjax.ctc._linear_alignment import LinearAlignment, linear_viterbi_alignment
 from natjax.ctc._loss import ctc_loss, from_optax
 from natjax.ctc._top_k import TopK, linear_top_k
 
@@ -13,6 +14,7 @@ __all__ = [
     "AUTO",
     "Alignment",
     "Implementation",
+    "LinearAlignment",
     "TopK",
     "check",
     "collapse",
@@ -22,6 +24,7 @@ __all__ = [
     "linear_ctc_loss",
     "linear_ctc_objective",
     "linear_top_k",
+    "linear_viterbi_alignment",
     "occupancy",
     "operand_dtype",
     "viterbi_alignment",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from natjax.ctc import _lattice, _loss, _problem
 from natjax.ctc._check import validate_labels, validate_logits
-from natjax.ctc._problem import Options, Rows
+from natjax.ctc._problem import Options, Problem, Rows
 from natjax.typing import Array
 
 
@@ -120,8 +120,12 @@ def _compiled_occupancy(logits_BTV: Array, rows: Rows, options: Options) -> Arra
 @functools.partial(jax.jit, static_argnums=2)
 def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignment:
     problem = _loss.pose(logits_BTV, rows, options)
-    log_prob_TBU, _ = _loss.log_probs(logits_BTV, problem)
-    lattice, label_lengths_B = problem.lattice, rows.label_lengths
+    return best_path(problem, rows.label_lengths, _loss.log_probs(logits_BTV, problem)[0], options)
+
+
+def best_path(problem: Problem, label_lengths_B: Array, log_prob_TBU: Array, options: Options) -> Alignment:
+    """The best path of a problem, given the log-probabilities [T, B, U] of its slots."""
+    lattice = problem.lattice
     first, last = jnp.zeros((), jnp.int32), problem.lattice.last
 
     def forwards(carry: tuple[Array, Array], log_prob_BU: Array) -> tuple[tuple[Array, Array], Array]:
@@ -149,7 +153,7 @@ def _compiled_viterbi(logits_BTV: Array, rows: Rows, options: Options) -> Alignm
         came_B = jnp.where((frame > last) | (frame == first), 0, came_B)
         return (frame - 1, state_B - came_B), state_B
 
-    start = jnp.int32(logits_BTV.shape[1] - 1), jnp.where(by_label_B, end_B - 1, end_B)
+    start = jnp.int32(log_prob_TBU.shape[0] - 1), jnp.where(by_label_B, end_B - 1, end_B)
     _, state_TB = jax.lax.scan(backwards, start, pointer_TBU, reverse=True, unroll=options.unroll)
     scores_B = jnp.where(by_label_B, label_B, blank_B)
     scores_B = jnp.where(problem.empty, 0.0, scores_B)

@@ -14,6 +14,7 @@ from natjax.ctc import linear_top_k, operand_dtype
 from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import Shape
 from natjax.layers.length import predict_lengths
+from natjax.layers.noise import sentence_noise
 from natjax.layers.stack import apart, stacked
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
@@ -49,7 +50,15 @@ class Decoded(NamedTuple):
 Decode = Callable[..., Decoded]
 
 
-def make_decode(model: NAT, objective: Objective, *, candidates: int = 1, blank_penalty: float = 0.0) -> Decode:
+def make_decode(
+    model: NAT,
+    objective: Objective,
+    *,
+    candidates: int = 1,
+    blank_penalty: float = 0.0,
+    temperature: float = 0.0,
+    seed: int = 1,
+) -> Decode:
     """The compiled single pass, one program for each shape of its arguments.
 
     Args:
@@ -60,6 +69,9 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1, blank_
         blank_penalty: for losses without a length, nats at least 0 by which the blank must lead the best token to be
             emitted. Alignments that differ by where a token falls share its mass over some frames, and in each of
             them the blank can win; the penalty gives such tokens back. Scores stay those of the model.
+        temperature: for models with latents, how far z lies from the prior's mean, in draws of its standard deviation;
+            0: at the mean (paper, section 3.2).
+        seed: of these draws. A sentence's draw depends on its own tokens, not on the batch it is in.
 
     Returns:
         `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Decoded`. `params` are the
@@ -74,20 +86,30 @@ def make_decode(model: NAT, objective: Objective, *, candidates: int = 1, blank_
             return model.apply({"params": params}, *args, method=method)
 
         memory_BSD = apply("encode", source_BS, source_lengths_B)
+        latent_BSZ = None
+        if model.has_latents:
+            noise = sentence_noise(seed, source_BS) if temperature else None
+            latent_BSZ = apply("prior", memory_BSD).sample(noise, temperature)
         S = source_BS.shape[1]
         if not objective.needs_length:
-            return one_length(apply, memory_BSD, source_lengths_B, source_lengths_B, objective.max_frames(S, 0))
+            return one_length(
+                apply, memory_BSD, latent_BSZ, source_lengths_B, source_lengths_B, objective.max_frames(S, 0)
+            )
         T = objective.max_frames(S, S + model.length_span)
         if lengths_B is not None:
-            return one_length(apply, memory_BSD, source_lengths_B, jnp.minimum(lengths_B, T), T)
+            return one_length(apply, memory_BSD, latent_BSZ, source_lengths_B, jnp.minimum(lengths_B, T), T)
         logits = apply("length_logits", memory_BSD, source_lengths_B)
         choices_BC = predict_lengths(logits, source_lengths_B, candidates)
-        tries = [one_length(apply, memory_BSD, source_lengths_B, choices_BC[:, c], T) for c in range(candidates)]
+        tries = [
+            one_length(apply, memory_BSD, latent_BSZ, source_lengths_B, choices_BC[:, c], T) for c in range(candidates)
+        ]
         return _best(tries)
 
-    def one_length(apply: Callable, memory: Array, source_lengths: Array, lengths: Array, T: int) -> Decoded:
+    def one_length(
+        apply: Callable, memory: Array, latent: Array | None, source_lengths: Array, lengths: Array, T: int
+    ) -> Decoded:
         frame_lengths_B = objective.frames(source_lengths, lengths)
-        frames_BTD = apply("upsample", memory, source_lengths, T)
+        frames_BTD = apply("upsample", memory, source_lengths, T, latent)
         hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory, source_lengths)
         head = apply("project", hidden_BTD)
         ids_BT, log_prob_BT = _emitted(head, 0.0 if objective.needs_length else blank_penalty)

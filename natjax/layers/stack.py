@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from natjax.config import ModelConfig
 from natjax.layers.attention import Attention, KeysValues
-from natjax.layers.dropout import Noise, dropout
+from natjax.layers.dropout import dropout
 from natjax.layers.feed_forward import FeedForward
 from natjax.layers.linear import layer_norm
+from natjax.layers.noise import Noise
 from natjax.typing import Array, PyTree
 
 

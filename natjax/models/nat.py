@@ -2,27 +2,29 @@
 
 The methods are the stations of that way, so that training, glancing and translation compose them and nothing else:
 
-    memory = encode(source)          [B, S, D]
-    frames = upsample(memory)        [B, T, D]
-    hidden = decode(frames, memory)  [B, T, D]
-    head   = project(hidden)         hidden with the output kernel [D, V]
+    memory = encode(source)                                  [B, S, D]
+    latent = prior(memory) | posterior(source, target)       [B, S, Z], for models with latents
+    frames = upsample(memory, latent)                        [B, T, D]
+    frames = reveal(frames, tokens, shown)                   glancing: some frames become target tokens
+    hidden = decode(frames, memory)                          [B, T, D]
+    head   = project(hidden)                                 hidden with the output kernel [D, V]
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from natjax.config import ModelConfig
-from natjax.layers.dropout import Noise, dropout
-from natjax.layers.embedding import Embedding
+from natjax.layers.dropout import dropout
+from natjax.layers.latent import Gaussian, Latents
 from natjax.layers.length import LengthClassifier
-from natjax.layers.position import Positions
+from natjax.layers.noise import Noise
 from natjax.layers.stack import Stack
 from natjax.layers.upsample import DistanceUpsample, GaussianUpsample, LinearUpsample
+from natjax.models.base import EncoderDecoder
 from natjax.typing import Array, Head
 
 
-class NAT(nn.Module):
-    """Encoder, upsampling, decoder without causal mask, shared embeddings.
+class NAT(EncoderDecoder):
+    """Encoder, latents, upsampling, decoder without causal mask, shared embeddings.
 
     Attributes:
         config: sizes and choices.
@@ -31,25 +33,16 @@ class NAT(nn.Module):
         length_span: R of the length classifier, for losses with a length; None for losses without.
     """
 
-    config: ModelConfig
-    source_size: int
-    target_size: int
     length_span: int | None = None
 
     def setup(self) -> None:
         """Declares the parts; names are the parameter paths of checkpoints."""
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
-        # Sinusoids have unit amplitude; vectors of norm 1 would drown in them (Vaswani et al. 2017, section 3.4).
-        scale = c.width**0.5 if c.positions == "sinusoidal" else 1.0
-        self.source_embedding = Embedding(self.source_size, c.width, c.initializer, scale, dtype)
-        self.encoder_positions = Positions(c.positions, c.max_positions)
-        self.encoder = Stack(c, c.encoder_layers)
+        super().setup()
+        c = self.config
         self.upsampling = self._upsampling()
-        self.decoder_positions = Positions(c.positions, c.max_positions)
         self.decoder = Stack(c, c.decoder_layers)
-        if not c.share_embeddings:
-            self.output_embedding = Embedding(self.target_size, c.width, c.initializer, 1.0, dtype)
-        self.output_bias = self.param("output_bias", nn.initializers.zeros_init(), (self.target_size,))
+        if c.latents == "vae":
+            self.latents = Latents(c)
         if self.length_span is not None:
             self.length_classifier = LengthClassifier(self.length_span, c.initializer)
 
@@ -61,15 +54,40 @@ class NAT(nn.Module):
             return LinearUpsample(int(c.ratio), c.initializer, jnp.dtype(c.dtype))
         return GaussianUpsample(c.ratio)
 
-    def encode(self, source_BS: Array, source_lengths_B: Array, noise: Noise | None = None) -> Array:
-        """i32[B, S] -> memory [B, S, D]."""
-        x_BSD = self.encoder_positions(self.source_embedding(source_BS))
-        x_BSD = dropout(x_BSD, self.config.dropout, noise and noise.fold(0))
-        return self.encoder(x_BSD, source_lengths_B, noise=noise and noise.fold(1))
+    @property
+    @nn.nowrap
+    def has_latents(self) -> bool:
+        """Whether `upsample` wants a latent."""
+        return self.config.latents == "vae"
 
-    def upsample(self, memory_BSD: Array, source_lengths_B: Array, T: int) -> Array:
+    def prior(self, memory_BSD: Array) -> Gaussian:
+        """p(z|x)."""
+        return self.latents.prior(memory_BSD)
+
+    def posterior(
+        self,
+        source_BS: Array,
+        source_lengths_B: Array,
+        target_BN: Array,
+        target_lengths_B: Array,
+        noise: Noise | None = None,
+    ) -> Gaussian:
+        """q(z|x,y); of the rest of the model it shares the embeddings only (paper, section 3.2)."""
+        source_BSD, target_BND = self.source_embedding(source_BS), self.target_embedding()(target_BN)
+        noise = noise and noise.fold(3)
+        return self.latents.posterior(source_BSD, source_lengths_B, target_BND, target_lengths_B, noise)
+
+    def upsample(self, memory_BSD: Array, source_lengths_B: Array, T: int, latent_BSZ: Array | None = None) -> Array:
         """Memory [B, S, D] -> decoder input [B, T, D], positions included, without dropout (official release)."""
+        if latent_BSZ is not None:
+            memory_BSD = memory_BSD + self.latents.spread(latent_BSZ)
         return self.decoder_positions(self.upsampling(memory_BSD, source_lengths_B, T))
+
+    def reveal(self, frames_BTD: Array, tokens_BT: Array, shown_BT: Array, noise: Noise | None = None) -> Array:
+        """Decoder input with the vectors of tokens i32[B, T] in the frames where bool[B, T] says so (glancing)."""
+        x_BTD = self.decoder_positions(self.target_embedding()(tokens_BT))
+        x_BTD = dropout(x_BTD, self.config.dropout, noise and noise.fold(4))
+        return jnp.where(shown_BT[..., None], x_BTD, frames_BTD)
 
     def decode(
         self,
@@ -82,20 +100,19 @@ class NAT(nn.Module):
         """Decoder input -> last states [B, T, D]; states at and beyond a row's frame length mean nothing."""
         return self.decoder(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B, noise=noise and noise.fold(2))
 
-    def project(self, hidden_BTD: Array) -> Head:
-        """The output projection, its kernel the transposed embedding table."""
-        table = self.source_embedding.table if self.config.share_embeddings else self.output_embedding.table
-        return Head(hidden_BTD, table.T, self.output_bias)
-
     def length_logits(self, memory_BSD: Array, source_lengths_B: Array) -> Array:
         """Logits of N - S, f32[B, 2R+1]; only for losses with a length."""
         return self.length_classifier(memory_BSD, source_lengths_B)
 
     def __call__(self, source_BS: Array, source_lengths_B: Array, T: int) -> Head:
-        """Encode, upsample and decode T frames a row: the whole way once, which `init` follows."""
+        """The whole way once, with the source as its own target where one is needed: what `init` follows."""
         memory_BSD = self.encode(source_BS, source_lengths_B)
         if self.length_span is not None:
             self.length_logits(memory_BSD, source_lengths_B)
-        frames_BTD = self.upsample(memory_BSD, source_lengths_B, T)
+        latent_BSZ = None
+        if self.has_latents:
+            self.posterior(source_BS, source_lengths_B, source_BS, source_lengths_B)
+            latent_BSZ = self.prior(memory_BSD).mean
+        frames_BTD = self.upsample(memory_BSD, source_lengths_B, T, latent_BSZ)
         frame_lengths_B = jnp.full(source_lengths_B.shape, T, jnp.int32)
         return self.project(self.decode(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B))

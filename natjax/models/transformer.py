@@ -17,12 +17,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.config import ModelConfig
 from natjax.layers.attention import KeysValues, visible
-from natjax.layers.dropout import Noise, dropout
-from natjax.layers.embedding import Embedding
-from natjax.layers.position import Positions
+from natjax.layers.dropout import dropout
+from natjax.layers.noise import Noise
 from natjax.layers.stack import Layer, Norm, Stack
+from natjax.models.base import EncoderDecoder
 from natjax.typing import Array, Head, PyTree
 
 
@@ -40,57 +39,25 @@ class Cache(NamedTuple):
     source_lengths: Array
 
 
-class Transformer(nn.Module):
-    """Encoder, decoder with causal mask, input and output tables of the target tied.
-
-    Attributes:
-        config: sizes and choices.
-        source_size: V of the source vocabulary.
-        target_size: V of the output.
-    """
-
-    config: ModelConfig
-    source_size: int
-    target_size: int
+class Transformer(EncoderDecoder):
+    """Encoder, decoder with causal mask, input and output tables of the target tied."""
 
     def setup(self) -> None:
         """Declares the parts; names are the parameter paths of checkpoints."""
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
-        # Sinusoids have unit amplitude; vectors of norm 1 would drown in them (Vaswani et al. 2017, section 3.4).
-        scale = c.width**0.5 if c.positions == "sinusoidal" else 1.0
-        self.source_embedding = Embedding(self.source_size, c.width, c.initializer, scale, dtype)
-        self.encoder_positions = Positions(c.positions, c.max_positions)
-        self.encoder = Stack(c, c.encoder_layers)
-        if not c.share_embeddings:
-            self.output_embedding = Embedding(self.target_size, c.width, c.initializer, scale, dtype)
-        self.decoder_positions = Positions(c.positions, c.max_positions)
-        self.decoder = Stack(c, c.decoder_layers, causal=True)
-        self.output_bias = self.param("output_bias", nn.initializers.zeros_init(), (self.target_size,))
-
-    def _target_embedding(self) -> Embedding:
-        return self.source_embedding if self.config.share_embeddings else self.output_embedding
-
-    def encode(self, source_BS: Array, source_lengths_B: Array, noise: Noise | None = None) -> Array:
-        """i32[B, S] -> memory [B, S, D]."""
-        x_BSD = self.encoder_positions(self.source_embedding(source_BS))
-        x_BSD = dropout(x_BSD, self.config.dropout, noise and noise.fold(0))
-        return self.encoder(x_BSD, source_lengths_B, noise=noise and noise.fold(1))
+        super().setup()
+        self.decoder = Stack(self.config, self.config.decoder_layers, causal=True)
 
     def decode(self, inputs_BN: Array, memory_BSD: Array, source_lengths_B: Array, noise: Noise | None = None) -> Array:
         """Tokens i32[B, N] -> states [B, N, D]: those of position n have seen the tokens up to n."""
-        x_BND = self.decoder_positions(self._target_embedding()(inputs_BN))
+        x_BND = self.decoder_positions(self.target_embedding()(inputs_BN))
         x_BND = dropout(x_BND, self.config.dropout, noise and noise.fold(2))
         # What lies behind a row's end comes after everything that counts, so the mask alone keeps it out.
         lengths_B = jnp.full_like(source_lengths_B, inputs_BN.shape[1])
         return self.decoder(x_BND, lengths_B, memory_BSD, source_lengths_B, noise=noise and noise.fold(3))
 
-    def project(self, hidden_BND: Array) -> Head:
-        """The output projection, its kernel the transposed table of target vectors."""
-        return Head(hidden_BND, self._target_embedding().table.T, self.output_bias)
-
     def embed(self, tokens_BW: Array, position: Array, N: int) -> Array:
         """Vectors [B, W, D] of tokens that all stand at one of N positions."""
-        x_BWD = self._target_embedding()(tokens_BW)
+        x_BWD = self.target_embedding()(tokens_BW)
         vectors_ND = self.decoder_positions.vectors(N, self.config.width)
         here_D = jax.lax.dynamic_index_in_dim(vectors_ND, position, keepdims=False)
         return x_BWD + here_D[None, None, :].astype(x_BWD.dtype)

@@ -19,6 +19,20 @@ class Targets(NamedTuple):
     lengths: Array
 
 
+class Alignment(NamedTuple):
+    """What each frame should emit, beside what it does; nothing here carries a gradient.
+
+    Attributes:
+        tokens: i32[B, T], the target as the loss would have the frames emit it; 0 for blanks and beyond the row.
+        predicted: i32[B, T], the most probable token of each frame, 0 beyond the row.
+        losses: f32[B], the loss without label smoothing, nats a sentence.
+    """
+
+    tokens: Array
+    predicted: Array
+    losses: Array
+
+
 class Objective(Protocol):
     """One loss. Frame counts are static for a bucket, lengths are data.
 
@@ -40,6 +54,9 @@ class Objective(Protocol):
         The loss of a row that cannot be expressed is 0, with zero gradient. The weights f32[B] are known beforehand, so
         that a loss can turn logits into gradients piece by piece.
         """
+
+    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
+        """The best alignment of the targets with the frames, by what this head says; see `Alignment`."""
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """bool[B]: rows that cannot be expressed with so many frames."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from natjax import ctc
 from natjax.frames import frame_count
-from natjax.objectives.base import Targets, until_eos
+from natjax.objectives.base import Alignment, Targets, until_eos
 from natjax.typing import BLANK, Array, Head
 
 
@@ -45,6 +45,13 @@ class CTC:
             blank_id=BLANK,
             label_smoothing=self.label_smoothing,
         )
+
+    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
+        """The Viterbi path, blanks included (paper, section 3.4)."""
+        best = ctc.linear_viterbi_alignment(
+            head.hidden, head.kernel, frame_lengths, targets.tokens, targets.lengths, bias=head.bias, blank_id=BLANK
+        )
+        return Alignment(best.tokens, best.predicted, best.losses)
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """Rows with fewer frames than labels and adjacent equal labels need."""

@@ -20,6 +20,7 @@ from natjax.data.validation import ScoredText, validation_text
 from natjax.data.vocab import Vocabularies
 from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
+from natjax.objectives.training import Sums
 from natjax.training import checkpoint, workdir
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
@@ -268,7 +269,8 @@ class _Run:
         scores = score(translations, text.references)
         loss = float(sums.loss / max(sums.tokens, 1))
         values = loss, int(sums.infeasible), scores.bleu, scores.chrf, scores.bp, scores.repetition_rate
-        return dict(zip(_SCORES, values, strict=True))
+        techniques = {name: float(mean.sum / max(mean.count, 1e-30)) for name, mean in sums.means.items()}
+        return {**dict(zip(_SCORES, values, strict=True)), **techniques}
 
     def _poll(self) -> None:
         if self.stop.requested:
@@ -313,7 +315,7 @@ class _Tally:
         self.started, self._new_updates, self._new_tokens = time.perf_counter(), 0, 0
 
     def add(self, report: StepReport, batch: Batch) -> None:
-        found = {**report.sums._asdict(), "norm": report.gradient_norm, "updates": 1}
+        found = {**_flat(report.sums), "norm": report.gradient_norm, "updates": 1}
         self.totals = {name: self.totals.get(name, 0.0) + float(value) for name, value in found.items()}
         self._new_updates += 1
         self._new_tokens += int((batch.source_lengths * batch.weights).sum())
@@ -327,7 +329,19 @@ class _Tally:
             "infeasible": int(totals["infeasible"]),
             "source_tokens_per_second": self._new_tokens / elapsed,
             "steps_per_second": self._new_updates / elapsed,
+            **{name: totals[f"{name}/sum"] / max(totals[f"{name}/count"], 1e-30) for name in _techniques(totals)},
         }
+
+
+def _flat(sums: Sums) -> dict[str, Any]:
+    """Each sum under its own name."""
+    named = sums._asdict()
+    means = named.pop("means").items()
+    return {**named, **{f"{name}/{part}": v for name, mean in means for part, v in mean._asdict().items()}}
+
+
+def _techniques(totals: dict[str, Any]) -> list[str]:
+    return [name.removesuffix("/sum") for name in totals if name.endswith("/sum")]
 
 
 def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tuple[Store, Vocabularies]:

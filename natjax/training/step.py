@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from natjax.config import Config
 from natjax.data.store import Batch
-from natjax.layers.dropout import step_noise
+from natjax.layers.noise import step_noise
 from natjax.models import Model
 from natjax.objectives.base import Objective
 from natjax.objectives.training import DeviceBatch, Sums, objective_sums
@@ -45,9 +46,10 @@ def make_train_step(
 
     def train_step(state: State, batch: DeviceBatch) -> tuple[State, StepReport]:
         noise = step_noise(config.training.seed, state.step, batch.source.shape[0])
+        progress = state.step.astype(jnp.float32) / np.float32(config.training.steps)
 
         def total_of(params: PyTree) -> tuple[Array, Sums]:
-            return objective_sums(model, objective, config.objective, params, batch, noise)
+            return objective_sums(model, objective, config.objective, params, batch, noise, progress)
 
         (total, sums), gradients = jax.value_and_grad(total_of, has_aux=True)(state.params)
         report = StepReport(total, optax.tree.norm(gradients), sums)
@@ -57,7 +59,7 @@ def make_train_step(
 
 
 def make_loss(model: Model, objective: Objective, config: Config) -> Callable[[PyTree, DeviceBatch], Sums]:
-    """The compiled evaluation of the loss, without dropout."""
+    """The compiled evaluation of the loss: without dropout, latents at the posterior's mean, nothing shown."""
 
     def loss(params: PyTree, batch: DeviceBatch) -> Sums:
         return objective_sums(model, objective, config.objective, params, batch, None)[1]

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax.layers.dropout import Noise, dropout, keep_mask, mix32, step_noise
+from natjax.layers.dropout import dropout, keep_mask
+from natjax.layers.noise import Noise, mix32, step_noise
 
 
 def _noise(step=0, rows=64, seed=1):

@@ -1,6 +1,7 @@
 """Which mask is drawn where, seen in the masks themselves: every layer, site and side of a step has its own, and a row
 has its mask by its place in the global batch."""
 
+import dataclasses
 from itertools import combinations
 
 import jax
@@ -9,16 +10,22 @@ import numpy as np
 import pytest
 import tiny
 
-from natjax.layers import stack
-from natjax.layers.dropout import Noise, dropout, step_noise
-from natjax.models import nat
+from natjax.layers import latent, stack
+from natjax.layers.dropout import dropout
+from natjax.layers.noise import Noise, step_noise
+from natjax.models import base, nat
 from natjax.objectives.training import objective_sums
 
-# The calls of one step of 2 + 2 layers, in the order in which they run.
+_DECODER = [f"{layer} {site}" for layer in (0, 1) for site in ("attention", "memory", "feed-forward")]
+# The calls of one step of 2 + 2 layers with latents and glancing, in the order in which they run.
 SITES = [
     "embedding",
     *(f"encoder {layer} {site}" for layer in (0, 1) for site in ("attention", "feed-forward")),
-    *(f"decoder {layer} {site}" for layer in (0, 1) for site in ("attention", "memory", "feed-forward")),
+    *("posterior target", "posterior encoder attention", "posterior encoder feed-forward"),
+    *("posterior source", *(f"posterior decoder {site}" for site in ("attention", "memory", "feed-forward"))),
+    *(f"first pass {site}" for site in _DECODER),
+    "shown tokens",
+    *(f"decoder {site}" for site in _DECODER),
 ]
 ROWS = 6
 
@@ -27,7 +34,8 @@ ROWS = 6
 def masks():
     """A function (batch, noise) -> the masks bool[B, S, D] of one forward pass in training, by site.
 
-    A mask is read off the values that dropout returned. One frame a piece, so that all masks have one shape.
+    A mask is read off the values that dropout returned. One frame a piece and targets as long as sources, so that all
+    masks have one shape.
     """
     drawn = []
 
@@ -37,11 +45,13 @@ def masks():
             jax.debug.callback(lambda mask: drawn.append(np.asarray(mask)), (y != 0) | (x == 0), ordered=True)
         return y
 
-    config, network, objective, params = tiny.build(encoder_layers=2, decoder_layers=2, ratio=1.0, dropout=0.5)
+    sizes = dict(encoder_layers=2, decoder_layers=2, posterior_layers=1, ratio=1.0, dropout=0.5)
+    config, network, objective, params = tiny.build(latents="vae", **sizes)
+    chosen = dataclasses.replace(config.objective, glancing="glat")
 
     @jax.jit
     def forward(batch, noise):
-        return objective_sums(network, objective, config.objective, params, batch, noise)[0]
+        return objective_sums(network, objective, chosen, params, batch, noise)[0]
 
     def masks(batch, noise):
         drawn.clear()
@@ -52,7 +62,8 @@ def masks():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stack, "dropout", recording)
-        patch.setattr(nat, "dropout", recording)
+        for module in (base, latent, nat):
+            patch.setattr(module, "dropout", recording)
         yield masks
 
 
@@ -66,13 +77,13 @@ def _noise(step=0, seed=1):
 
 
 def test_every_layer_site_and_side_draws_a_mask_of_its_own(masks):
-    drawn = masks(tiny.batch(ROWS, 16), _noise())
+    drawn = masks(tiny.batch(ROWS, 16, 16), _noise())
     assert {name: abs(mask.mean() - 0.5) < 0.08 for name, mask in drawn.items()} == dict.fromkeys(SITES, True)
     assert [pair for pair in combinations(SITES, 2) if _related(*(drawn[name] for name in pair))] == []
 
 
 def test_every_step_and_seed_draws_masks_of_its_own(masks):
-    batch = tiny.batch(ROWS, 16)
+    batch = tiny.batch(ROWS, 16, 16)
     first, again, later, other = (masks(batch, n) for n in (_noise(), _noise(), _noise(step=1), _noise(seed=2)))
     for name in SITES:
         np.testing.assert_array_equal(first[name], again[name])
@@ -81,7 +92,7 @@ def test_every_step_and_seed_draws_masks_of_its_own(masks):
 
 
 def test_a_row_has_the_masks_of_its_place_in_the_global_batch(masks):
-    batch, noise = tiny.batch(ROWS, 16), _noise()
+    batch, noise = tiny.batch(ROWS, 16, 16), _noise()
     whole = masks(batch, noise)
     places = jnp.array([4, 1, 3, 0, 5, 2])  # as if another device, or another share of an accumulated batch, held them
     moved = masks(jax.tree.map(lambda array: array[places], batch), Noise(noise.seed, noise.rows[places]))

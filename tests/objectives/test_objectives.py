@@ -10,7 +10,7 @@ import tiny
 
 from natjax import objectives
 from natjax.frames import frame_count
-from natjax.layers.dropout import step_noise
+from natjax.layers.noise import step_noise
 from natjax.objectives import CTC, CrossEntropy
 from natjax.objectives.base import Targets, until_eos
 from natjax.objectives.training import objective_sums
