@@ -201,6 +201,9 @@ class TrainingConfig:
     """Decoupled weight decay, on matrices only."""
     clip_norm: float = 2.4
     """Largest global norm of the gradient (official release: 2.4)."""
+    encoder_from: str = ""
+    """Workdir of a model whose embeddings and encoder a new run starts from, a teacher's: same vocabulary, same encoder
+    section. Small corpora gain most by it."""
     seed: int = 1
     """Seed of parameters, data order, dropout."""
     log_every: int = 50

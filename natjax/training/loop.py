@@ -21,7 +21,7 @@ from natjax.data.vocab import Vocabularies
 from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.objectives.training import Sums
-from natjax.training import checkpoint, workdir
+from natjax.training import checkpoint, warm_start, workdir
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
 from natjax.training.step import StepReport, make_loss, make_train_step, parameter_count, to_device
@@ -29,8 +29,6 @@ from natjax.translator import Translator
 from natjax.typing import PyTree
 
 _SCORES = ("loss", "infeasible", "bleu", "chrf", "bp", "repetition_rate")
-
-
 def _silent(*_: Any) -> None:
     pass
 
@@ -135,8 +133,12 @@ class _Run:
             self.watch.say(f"resuming from step {int(state.step):,}{ignored}")
             init_from = None
         elif init_from is not None:
-            state = fresh._replace(params=self._weights_of(init_from, fresh.params))
+            state = fresh._replace(params=warm_start.model(init_from, self.vocabularies, fresh.params, self.watch.say))
             self.watch.say(f"starting from the weights of {init_from}")
+        elif encoder_from := self.config.training.encoder_from:
+            encoder = warm_start.encoder(Path(expand(encoder_from)), self.config, self.vocabularies, self.watch.say)
+            state = fresh._replace(params={**fresh.params, **encoder})
+            self.watch.say(f"starting from the embeddings and the encoder of {encoder_from}")
         else:
             state = fresh
         self.metrics = workdir.Metrics(self.folder / "metrics.jsonl", int(state.step))
@@ -157,18 +159,6 @@ class _Run:
                 f"{self.folder}: the store has changed since this run began; bring the old text back and run natjax "
                 "prepare, or use a new workdir"
             )
-
-    def _weights_of(self, other: Path, like: PyTree) -> PyTree:
-        _, vocabularies, params = workdir.load_model(other, self.watch.say)
-        theirs, ours = (tuple(v.fingerprint for v in pair) for pair in (vocabularies, self.vocabularies))
-        if theirs != ours:
-            raise WorkdirError(
-                f"{other}: another vocabulary than this run's; take that one with --vocab.path {other}, in a new store"
-            )
-        shapes = [jax.tree.map(np.shape, tree) for tree in (params, like)]
-        if shapes[0] != shapes[1]:
-            raise WorkdirError(f"{other}: a model of other sizes; --init-from needs the same model section")
-        return params
 
     # Updates: step after step, and what is due between two of them.
 
