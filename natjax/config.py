@@ -27,6 +27,10 @@ class DataConfig:
     """Training source text, one sentence a line."""
     train_target: str = "train.target"
     """Training target text; name a distilled file here to train on it. Paths outside `root` and variables do, too."""
+    train_scores: str = ""
+    """A score for each training pair, one a line, of Bicleaner for example; more is better. Empty: none."""
+    minimum_score: float = 0.0
+    """Training pairs of a lower score are left out, and counted. Needs `train_scores`."""
     valid_source: str = "valid.source"
     """Validation source text."""
     valid_target: str = "valid.target"
@@ -320,6 +324,7 @@ def validate(config: Config) -> None:
         (max(training.save_every, training.eval_every) % min(training.save_every, training.eval_every) == 0,
          "training.save_every, eval_every: one must be a multiple of the other, so that checkpoints have scores"),
         (training.cooldown_steps <= training.steps, "training.cooldown_steps: more than training.steps; set it, too"),
+        (data.minimum_score == 0 or data.train_scores, "data.minimum_score: needs data.train_scores; set it, too"),
         (data.max_length % data.length_multiple == 0,
          "data.max_length: must be a multiple of data.length_multiple"),
         (training.batch_frames >= (model.ratio if objective.loss == "ctc" else 1) * data.max_length,

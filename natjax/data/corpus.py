@@ -13,6 +13,10 @@ import numpy as np
 from natjax.errors import DataError
 from natjax.frames import frame_count
 
+REASONS = ("low_score", "empty", "too_long", "ratio", "infeasible")
+"""Why pairs are dropped, in the order in which they are judged. `drop_low_scores` looks at the first, before there is a
+vocabulary; `keep_pairs` at the others, which count pieces."""
+
 RATIO_EXEMPT = 5
 """Pairs of at most this many pieces a side are not judged by their ratio: one word against five is common there."""
 
@@ -91,6 +95,30 @@ def read_parallel(source_path: str | Path, target_path: str | Path) -> tuple[lis
     return source, target
 
 
+def read_scores(path: str | Path, pairs: int) -> np.ndarray:
+    """The score of each pair of a corpus, one number a line, f64[pairs].
+
+    Raises:
+        DataError: as `read_lines`, a line that is no number, or another number of lines than `pairs`.
+    """
+    lines = read_lines(path)
+    if len(lines) != pairs:
+        raise DataError(
+            f"{path} has {len(lines):,} lines but the training text {pairs:,}; line i must be the score of pair i"
+        )
+    scores = np.fromiter(map(_number, lines), np.float64, len(lines))
+    if (bad := np.flatnonzero(np.isnan(scores))).size:
+        raise DataError(f"{path}:{bad[0] + 1}: {lines[bad[0]][:40]!r} is not a number; give one score a line")
+    return scores
+
+
+def _number(line: str) -> float:
+    try:
+        return float(line)
+    except ValueError:
+        return np.nan
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a pair must satisfy to be kept. Lengths are in pieces.
@@ -100,12 +128,14 @@ class Limits:
         max_ratio: largest ratio of the sides, longer over shorter, eos not counted; None: any.
         frames_ratio: decoder frames per source piece, for CTC; None: the loss needs no minimum of frames.
         target_eos: targets are stored with eos.
+        minimum_score: least score, where pairs have one; None: they have none.
     """
 
     max_length: int
     max_ratio: float | None = None
     frames_ratio: float | None = None
     target_eos: bool = False
+    minimum_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +145,7 @@ class FilterReport:
     limits: Limits
     total: int = 0
     kept: int = 0
+    low_score: int = 0
     empty: int = 0
     too_long: int = 0
     ratio: int = 0
@@ -126,16 +157,28 @@ class FilterReport:
 
     def counts(self) -> dict[str, int]:
         """All counts by name, for the metadata."""
-        return {name: getattr(self, name) for name in ("total", "kept", "empty", "too_long", "ratio", "infeasible")}
+        return {name: getattr(self, name) for name in ("total", "kept", *REASONS)}
 
     def describe(self) -> str:
         """One line for people, only with the filters that are on."""
         reasons = [f"{self.empty:,} empty", f"{self.too_long:,} too long (> {self.limits.max_length} pieces)"]
+        if self.limits.minimum_score is not None:
+            reasons.insert(0, f"{self.low_score:,} score < {self.limits.minimum_score}")
         if self.limits.max_ratio is not None:
             reasons.append(f"{self.ratio:,} ratio > {self.limits.max_ratio}")
         if self.limits.frames_ratio is not None:
             reasons.append(f"{self.infeasible:,} infeasible at {self.limits.frames_ratio} frames a piece")
         return f"{self.total:,} pairs read, {self.kept:,} kept; dropped: {', '.join(reasons)}"
+
+
+def drop_low_scores(
+    text: tuple[list[str], list[str]], scores: np.ndarray, limits: Limits
+) -> tuple[tuple[list[str], list[str]], FilterReport]:
+    """The pairs whose score is at least `limits.minimum_score`, and the report of the others alone."""
+    kept = np.flatnonzero(scores >= limits.minimum_score)
+    dropped = len(scores) - len(kept)
+    source, target = ([side[i] for i in kept] for side in text)
+    return (source, target), FilterReport(limits, total=dropped, low_score=dropped)
 
 
 def required_frames(target_ids: Sequence[int]) -> int:
@@ -149,11 +192,11 @@ def keep_pairs(
     """Judges pairs, both sides as pieces without eos.
 
     Returns:
-        The indices to keep, i64, ascending; and the report. A pair counts under the first of: empty, too long,
-        ratio, infeasible.
+        The indices to keep, i64, ascending; and the report. A pair counts under the first of the `REASONS` that
+        applies.
     """
     verdicts = [_verdict(source, target, limits) for source, target in zip(source_ids, target_ids, strict=True)]
-    dropped = {name: verdicts.count(name) for name in ("empty", "too_long", "ratio", "infeasible")}
+    dropped = {name: verdicts.count(name) for name in REASONS}
     kept = np.array([i for i, verdict in enumerate(verdicts) if verdict is None], np.int64)
     return kept, FilterReport(limits, total=len(verdicts), kept=len(kept), **dropped)
 

@@ -11,7 +11,7 @@ import numpy as np
 from natjax.atomic import clear_leftovers
 from natjax.config import Config, expand
 from natjax.data import grammar
-from natjax.data.corpus import FilterReport, Limits, keep_pairs, normalise, read_parallel
+from natjax.data.corpus import FilterReport, Limits, drop_low_scores, keep_pairs, normalise, read_parallel, read_scores
 from natjax.data.store import Store, check_free, open_store, write_store
 from natjax.data.vocab import EOS, Vocabularies, Vocabulary
 from natjax.errors import ConfigError, DataError, StoreError
@@ -43,25 +43,36 @@ def prepare(config: Config, folder: str | Path, report: Callable[[str], None]) -
     """
     clear_leftovers(Path(folder).absolute().parent)
     check_free(folder)
-    train, valid = [tuple([normalise(line) for line in side] for side in text) for text in read_corpus(config)]
+    made_from = recipe(config)
     valid_limits = Limits(config.data.max_length, target_eos=config.objective.target_eos)
     train_limits = dataclasses.replace(
-        valid_limits, max_ratio=config.data.max_ratio, frames_ratio=recipe(config).get("frames_ratio")
+        valid_limits,
+        max_ratio=config.data.max_ratio,
+        frames_ratio=made_from.get("frames_ratio"),
+        minimum_score=made_from.get("data.minimum_score"),
     )
-    for split, text, limits in (("train", train, train_limits), ("valid", valid, valid_limits)):
+    train, valid = read_corpus(config)
+    low_scores = FilterReport(train_limits)
+    if train_limits.minimum_score is not None:
+        scores = read_scores(corpus_files(config)["train_scores"], len(train[0]))
+        train, low_scores = drop_low_scores(train, scores, train_limits)
+    train, valid = [tuple([normalise(line) for line in side] for side in text) for text in (train, valid)]
+    parts = (("train", train, low_scores), ("valid", valid, FilterReport(valid_limits)))
+    for split, text, dropped in parts:
         if not any(source and target for source, target in zip(*text)):
-            raise _nothing_left(split, FilterReport(limits, total=len(text[0]), empty=len(text[0])))
+            empty = FilterReport(dropped.limits, total=len(text[0]), empty=len(text[0]))
+            raise _nothing_left(split, dropped + empty)
     vocabularies = given_vocabularies(config) if config.vocab.path else train_vocabularies(train, config)
     sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in vocabularies.files().values())
     report(f"vocabulary: {sizes} pieces ({config.vocab.path or config.vocab.algorithm})")
     splits, filters = {}, {}
-    for split, text, limits in (("train", train, train_limits), ("valid", valid, valid_limits)):
-        splits[split], counts = _encode(text, vocabularies, limits)
+    for split, text, dropped in parts:
+        splits[split], counts = _encode(text, vocabularies, dropped)
         report(f"{split}: {counts.describe()}")
         if counts.kept == 0:
             raise _nothing_left(split, counts)
         filters[split] = {**counts.counts(), "description": counts.describe()}
-    about = {"recipe": recipe(config), "text_bytes": _text_bytes(config), "filters": filters}
+    about = {"recipe": made_from, "text_bytes": _text_bytes(config), "filters": filters}
     write_store(folder, splits, about, vocabularies)
     report(f"store: {folder}")
 
@@ -71,6 +82,8 @@ def recipe(config: Config) -> dict[str, Any]:
     fields = {f"data.{name}": value for name, value in dataclasses.asdict(config.data).items()}
     for name in ("store", "obtain", "buckets", "length_multiple"):
         del fields[f"data.{name}"]
+    if not config.data.train_scores or config.data.embedded != "none":  # then they decide nothing
+        del fields["data.train_scores"], fields["data.minimum_score"]
     fields |= {f"vocab.{name}": value for name, value in dataclasses.asdict(config.vocab).items() if value != ""}
     fields["objective.target_eos"] = config.objective.target_eos
     if config.data.embedded != "none":
@@ -147,7 +160,7 @@ def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) ->
 
 
 def corpus_files(config: Config, splits: tuple[str, ...] = ("train", "valid")) -> dict[str, Path]:
-    """The text files of a config by field name, two a split.
+    """The text files of a config by field name, two a split, and `train_scores` where they are given.
 
     Raises:
         DataError: one is missing, or a variable in its path is not set; ends with `data.obtain` where it is given.
@@ -162,6 +175,8 @@ def corpus_files(config: Config, splits: tuple[str, ...] = ("train", "valid")) -
             raise DataError(f"data.{field} {error}{obtain}") from None
 
     names = [f"{split}_{side}" for split in splits for side in ("source", "target")]
+    if "train" in splits and data.train_scores:
+        names.append("train_scores")
     files = {name: path("root") / path(name) for name in names}
     for file in files.values():
         if not file.is_file():
@@ -213,9 +228,9 @@ def _embedded(difficulty: str, split: str, count: int) -> Text:
     return [example.source for example in examples], [example.target for example in examples]
 
 
-def _encode(text: Text, vocabularies: Vocabularies, limits: Limits) -> tuple[tuple[list, list], FilterReport]:
-    """Pieces of the pairs that the limits allow, eos added where it belongs, and the counts."""
-    sources, targets, total = [], [], FilterReport(limits)
+def _encode(text: Text, vocabularies: Vocabularies, dropped: FilterReport) -> tuple[tuple[list, list], FilterReport]:
+    """Pieces of the pairs that `dropped.limits` allow, eos added where it belongs; the counts, `dropped` among them."""
+    sources, targets, total, limits = [], [], dropped, dropped.limits
     for source_lines, target_lines in _chunks(text):
         source_ids = vocabularies.source.encode(source_lines)
         target_ids = vocabularies.target.encode(target_lines)
@@ -233,5 +248,6 @@ def _chunks(text: Text) -> Iterator[Text]:
 
 
 def _nothing_left(split: str, counts: FilterReport) -> DataError:
+    scores = ", data.minimum_score" if counts.low_score else ""
     return DataError(f"the {split} corpus is empty after filtering: {counts.describe()}; "
-                     "check the files, data.max_length and data.max_ratio")  # fmt: skip
+                     f"check the files, data.max_length{scores} and data.max_ratio")  # fmt: skip

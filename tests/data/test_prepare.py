@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig
+from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig, validate
+from natjax.data import corpus
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
 from natjax.data.prepare import corpus_files, open_prepared, prepare, recipe
@@ -180,9 +181,76 @@ def test_every_field_of_data_and_vocabulary_is_in_the_recipe_or_named_here(confi
     without = {"data.store", "data.obtain", "data.buckets", "data.length_multiple"}
     fields = {f"data.{field.name}" for field in dataclasses.fields(DataConfig)}
     fields |= {f"vocab.{field.name}" for field in dataclasses.fields(VocabConfig)}
-    given = change(config, {"vocab.path": "somewhere"})
+    given = change(config, {"vocab.path": "somewhere", "data.train_scores": "scores"})
     assert set(recipe(given)) == fields - without | {"objective.target_eos", "frames_ratio"}
-    assert set(recipe(config)) == set(recipe(given)) - {"vocab.path"}
+    assert set(recipe(config)) == set(recipe(given)) - {"vocab.path", "data.train_scores", "data.minimum_score"}
+
+
+def scored(config, scores: list[str], minimum: float = 0.5) -> Config:
+    """The same config with scores of its training pairs."""
+    (Path(config.data.root) / "train.scores").write_text("".join(score + "\n" for score in scores))
+    return change(config, {"data.train_scores": "train.scores", "data.minimum_score": minimum})
+
+
+def test_pairs_of_low_scores_are_left_out_before_all_else_and_counted(config, tmp_path):
+    # Every third pair has a low score, the empty one (place 48) among them; the least score itself is kept.
+    scores = [("0.49", "0.5", " 9e-1 ")[i % 3] for i in range(len(SOURCE) + 4)]
+    said = []
+    prepare(scored(config, scores), tmp_path / "store", said.append)
+    store, vocabularies = open_prepared(scored(config, scores), tmp_path / "store")
+    assert said[1] == (
+        "train: 52 pairs read, 32 kept; dropped: 18 score < 0.5, 0 empty, 1 too long (> 64 pieces), 0 ratio > 2.0, "
+        "1 infeasible at 2.0 frames a piece"
+    )
+    filters = store.metadata["filters"]
+    assert filters["train"]["low_score"] == 18 and filters["valid"]["low_score"] == 0
+    assert filters["train"]["total"] == sum(filters["train"][name] for name in ("kept", *corpus.REASONS))
+    rows = store.split("train")
+    kept = [normalise(line) for i, line in enumerate(SOURCE) if i % 3]
+    assert vocabularies.source.decode(rows.source(i).tolist() for i in range(rows.rows)) == kept
+    # As if the others had never been there: the same vocabulary, the same rows.
+    text = [[line for i, line in enumerate(side) if i % 3] for side in ([*SOURCE, *ODD_SOURCE], [*TARGET, *ODD_TARGET])]
+    write(tmp_path / "fewer", *text)
+    prepare(change(config, {"data.root": str(tmp_path / "fewer")}), tmp_path / "other", silent)
+    for file in (tmp_path / "other").glob("*"):
+        if file.name != "metadata.json":
+            assert (tmp_path / "store" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_scores_are_part_of_the_recipe(config, tmp_path):
+    with_scores = scored(config, ["1"] * 52)
+    prepare(with_scores, tmp_path / "store", silent)
+    for fields, named in (
+        ({"data.minimum_score": 0.6}, "data.minimum_score 0.5 -> 0.6"),
+        ({"data.train_scores": "", "data.minimum_score": 0.0}, "data.train_scores 'train.scores' -> None"),
+    ):
+        with pytest.raises(StoreError, match="made with other settings") as caught:
+            open_prepared(change(with_scores, fields), tmp_path / "store")
+        assert named in str(caught.value)
+    scored(config, ["1"] * 51 + ["0.25"])
+    with pytest.raises(StoreError, match=r"train\.scores has changed since the store was made"):
+        open_prepared(with_scores, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("scores", "match"),
+    [
+        (["1"] * 51, r"train\.scores has 51 lines but the training text 52; line i must be the score of pair i$"),
+        (["1"] * 7 + ["good"] + ["1"] * 44, r"train\.scores:8: 'good' is not a number; give one score a line$"),
+        (["1"] * 51 + ["nan"], r"train\.scores:52: 'nan' is not a number"),
+        (["1"] * 51 + [""], r"train\.scores:52: '' is not a number"),
+        (["0.1"] * 52, r"train corpus is empty .*0 kept; dropped: 52 score < 0\.5, .*, data\.minimum_score and data\."),
+    ],
+)
+def test_unusable_scores(config, tmp_path, scores, match):
+    fails(scored(config, scores), tmp_path / "store", DataError, match)
+
+
+def test_scores_that_are_missing_or_unused(config, tmp_path):
+    missing = change(config, {"data.train_scores": "nowhere", "data.minimum_score": 0.5})
+    fails(missing, tmp_path / "store", DataError, rf"text/nowhere: no such file; check data\.root; {OBTAIN}$")
+    with pytest.raises(ConfigError, match=r"data\.minimum_score: needs data\.train_scores"):
+        validate(change(config, {"data.minimum_score": 0.5}))
 
 
 def test_a_given_vocabulary_is_taken_as_it_is(config, tmp_path):
