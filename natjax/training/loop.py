@@ -29,6 +29,8 @@ from natjax.translator import Translator
 from natjax.typing import PyTree
 
 _SCORES = ("loss", "infeasible", "bleu", "chrf", "bp", "repetition_rate")
+
+
 def _silent(*_: Any) -> None:
     pass
 
