@@ -3,7 +3,8 @@
     python benchmarks/system.py multi30k_en_de --name multi30k_en_de/nat_ctc_raw --workdir runs/multi30k_en_de \
         --source test_2016_flickr.en --reference test_2016_flickr.de --target-bleu 32
 
-Run on a finished workdir it only scores. Writes benchmarks/results/<name>.json and <name>.metrics.jsonl.
+Fields of the config are overridden as in `natjax train`: --data.train-target distilled.de. Run on a finished workdir it
+only scores. Writes benchmarks/results/<name>.json and <name>.metrics.jsonl.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,10 +25,13 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--source", help="test source, inside data.root; the embedded corpus has its own test split")
     parser.add_argument("--reference", help="test reference, inside data.root")
-    parser.add_argument("--target-bleu", type=float, required=True)
-    args = parser.parse_args()
+    parser.add_argument("--decode", choices=("greedy", "beam"), help="default: beam for autoregressive models")
+    parser.add_argument("--tokenize", default="13a", help="tokens of BLEU (default: 13a)")
+    parser.add_argument("--target-bleu", type=float, help="what BLEU was to be, if anything")
+    args, rest = parser.parse_known_args()
 
     from natjax.cli.console import TrainingView
+    from natjax.cli.overrides import override
     from natjax.cli.runtime import set_up_jax
     from natjax.config import expand, load_config
     from natjax.data.corpus import read_parallel
@@ -39,7 +44,7 @@ def main() -> None:
     from natjax.translator import Translator
 
     set_up_jax()
-    config, workdir = load_config(args.config), Path(args.workdir)
+    config, workdir = override(load_config(args.config), rest), Path(args.workdir)
     began, curve = time.perf_counter(), workdir / "metrics.jsonl"
     before = _seconds(curve)
     with TrainingView(config.name) as watch:
@@ -56,12 +61,12 @@ def main() -> None:
     else:
         sources, references = embedded_text(config.data.embedded, "test", 1000)
         data = f"embedded corpus {config.data.embedded}: 1,000 held-out sentences, all valid translations"
-    translator = Translator.load(workdir)
+    translator = Translator.load(workdir, decode=args.decode)
     translator.warm_up(sources)
     started = time.perf_counter()
     translations = translator.translate(sources)
     seconds = time.perf_counter() - started
-    scores = score(translations, references)
+    scores = score(translations, references, tokenize=args.tokenize, language=config.data.target_language)
 
     target = RESULTS / f"{args.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,16 +88,17 @@ def main() -> None:
         seed=config.training.seed,
         wall_seconds=before + time.perf_counter() - began,
         metrics=metrics,
-        targets={"bleu": args.target_bleu},
+        targets={"bleu": args.target_bleu} if args.target_bleu else {},
         extra={
             "weights": valid["weights"],
-            "train_command": f"natjax train {args.config} --workdir {args.workdir}",
+            "train_command": " ".join(["natjax train", args.config, "--workdir", args.workdir, *rest]),
+            "decoding": asdict(config.decoding),
             "train_seconds": _seconds(curve),
             "train_commits": commits,
         },
     )
     shutil.copy(curve, target.with_suffix(".metrics.jsonl"))  # after the commit was asked for: it changes the tree
-    print(f"{target}: BLEU {scores.bleu:.2f} (target {args.target_bleu})")
+    print(f"{target}: BLEU {scores.bleu:.2f}" + (f" (target {args.target_bleu})" if args.target_bleu else ""))
 
 
 def _seconds(curve: Path) -> float:

@@ -19,7 +19,7 @@ def get_config() -> Config:
         steps=4000,
         batch_frames=6144,
         learning_rate=3e-3,
-        warmup_steps=800,
+        warmup_steps=500,
         cooldown_steps=2500,
         weight_decay=0.0,
     )
@@ -27,7 +27,7 @@ def get_config() -> Config:
         student,
         name="multi30k_en_de_teacher_cpu",
         data=replace(student.data, buckets=6),
-        model=ModelConfig.tiny(kind="autoregressive", dropout=0.3),
+        model=ModelConfig.tiny(kind="autoregressive", dropout=0.25),
         objective=ObjectiveConfig(loss="ce", label_smoothing=0.1, target_eos=True),
         training=training,
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from natjax.ctc import _head
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches, rung
 from natjax.decoding.single_pass import AHEAD, Decoded, make_decode, passes, prepare
+from natjax.layers.noise import sentence_noise
 
 
 def _decoder(loss="ctc", candidates=1, blank_penalty=0.0, **fields):
@@ -51,6 +52,34 @@ def test_ctc_output_is_the_collapsed_argmax_with_the_blank_held_back(penalty):
         np.testing.assert_allclose(out.scores[row], log_probs.sum(), rtol=1e-3)
     assert any(int(n) > 1 for n in out.lengths)
     assert (yielded > 0) == (penalty > 0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_latent_comes_from_the_prior(temperature):
+    """By hand: the prior's mean, or a draw that only the sentence itself decides, on the way into the upsampling."""
+    config, network, objective, params = tiny.build(latents="vae", latent_width=3)
+    params = jax.tree.map(lambda p: p * 3, params)
+    decode = make_decode(network, objective, temperature=temperature, seed=5)
+    batch = tiny.batch()
+
+    def apply(method, *arguments):
+        return network.apply({"params": params}, *arguments, method=method)
+
+    memory = apply("encode", batch.source, batch.source_lengths)
+    prior = apply("prior", memory)
+    latent = prior.sample(sentence_noise(5, batch.source), temperature) if temperature else prior.mean
+    lengths = objective.frames(batch.source_lengths, batch.target_lengths)
+    frames = apply("upsample", memory, batch.source_lengths, 16, latent)
+    head = apply("project", apply("decode", frames, lengths, memory, batch.source_lengths))
+    expected = (head.hidden @ head.kernel + head.bias[None, None]).argmax(-1)
+    out = decode(params, batch.source, batch.source_lengths)
+    real = np.arange(16) < np.asarray(lengths)[:, None]
+    np.testing.assert_array_equal(out.frames, np.where(real, expected, 0))
+    # Another place in the batch, other company: the same draw.
+    moved = decode(params, batch.source[::-1], batch.source_lengths[::-1])
+    np.testing.assert_array_equal(moved.frames[::-1], out.frames)
+    other = make_decode(network, objective, temperature=temperature, seed=6)(params, batch.source, batch.source_lengths)
+    assert np.array_equal(other.scores, out.scores) == (temperature == 0)
 
 
 def test_losses_without_a_blank_have_no_blank_penalty():
