@@ -193,14 +193,14 @@ def scored(config, scores: list[str], minimum: float = 0.5) -> Config:
 
 
 def test_pairs_of_low_scores_are_left_out_before_all_else_and_counted(config, tmp_path):
-    # Every third pair has a low score, the empty one (place 48) among them; the least score itself is kept.
+    # Every third pair has a low score, the empty and the infeasible one among them; the least score itself is kept.
     scores = [("0.49", "0.5", " 9e-1 ")[i % 3] for i in range(len(SOURCE) + 4)]
     said = []
     prepare(scored(config, scores), tmp_path / "store", said.append)
     store, vocabularies = open_prepared(scored(config, scores), tmp_path / "store")
     assert said[1] == (
-        "train: 52 pairs read, 32 kept; dropped: 18 score < 0.5, 0 empty, 1 too long (> 64 pieces), 0 ratio > 2.0, "
-        "1 infeasible at 2.0 frames a piece"
+        "train: 52 pairs read, 32 kept; dropped: 18 score < 0.5, 0 empty, 1 too long (> 64 pieces), 1 ratio > 2.0, "
+        "0 infeasible at 2.0 frames a piece"
     )
     filters = store.metadata["filters"]
     assert filters["train"]["low_score"] == 18 and filters["valid"]["low_score"] == 0
