@@ -1,6 +1,6 @@
 """Multi30k English to German, the student: as multi30k_en_de, on targets that a teacher has translated.
 
-export NATJAX_DATA=<folder that holds multi30k/> NATJAX_DISTILLED=runs/multi30k/distilled
+export NATJAX_DATA=<folder that holds multi30k/> NATJAX_DISTILLED=$PWD/runs/multi30k/distilled
 launch/distill.sh multi30k_en_de_teacher_cpu multi30k_en_de_kd runs/multi30k \
         $NATJAX_DATA/multi30k/train.en $NATJAX_DATA/multi30k/train.de        # teacher, distillation, student
 natjax evaluate --model runs/multi30k/student \

@@ -117,7 +117,7 @@ class ModelConfig:
 
     @classmethod
     def big(cls, **changes: Any) -> "ModelConfig":
-        """The paper's big model: 6+6 layers, 1024/4096, 16 heads."""
+        """Transformer big: 6+6 layers, 1024/4096, 16 heads. The paper's own big model has 8 heads (appendix A)."""
         return cls(**{**dict(width=1024, feed_forward=4096, heads=16), **changes})
 
     @classmethod
@@ -183,6 +183,23 @@ class ObjectiveConfig:
     length_range: int = 32
     """The length classifier predicts N - S in [-length_range, length_range]."""
 
+    @classmethod
+    def paper(cls, **changes: Any) -> "ObjectiveConfig":
+        """As the paper's text has it (sections 3.4, 4.1, appendix A), for runs of 300,000 updates.
+
+        Where it says nothing, the ordinary way: no eos in the targets, the mean over tokens; and the release's free
+        bits.
+        """
+        preset = dict(label_smoothing=0.01, normalizer="token_mean", target_eos=False,
+                      glancing_distance="levenshtein", free_bits_hold=0.03, free_bits_end=0.06)  # fmt: skip
+        return cls(**{**preset, **changes})
+
+    @classmethod
+    def release(cls, **changes: Any) -> "ObjectiveConfig":
+        """As the official release's command and code have it, for runs of 300,000 updates."""
+        preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming")
+        return cls.paper(**{**preset, **changes})
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -223,6 +240,21 @@ class TrainingConfig:
     """Latest checkpoints kept, and averaged at the end (paper: last 5)."""
     keep_best: int = 5
     """Checkpoints with the best validation BLEU kept, and averaged at the end (official release: best 5)."""
+
+    @classmethod
+    def paper(cls, **changes: Any) -> "TrainingConfig":
+        """As the paper's text has it (appendix A): validation and a checkpoint each 1,000 updates, the last 5 averaged.
+
+        Where it says nothing (rate, warm-up, Adam, clipping), the official release.
+        """
+        preset = dict(steps=300_000, weight_decay=0.01, eval_every=1000, save_every=1000, keep_last=5)
+        return cls(**{**preset, **changes})
+
+    @classmethod
+    def release(cls, **changes: Any) -> "TrainingConfig":
+        """As the official release's command has it: each 5,000 updates, the last 10 kept, the best 5 averaged."""
+        preset = dict(eval_every=5000, save_every=5000, keep_last=10, keep_best=5)
+        return cls.paper(**{**preset, **changes})
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Lists, or copies one."""
     configs = shipped_configs()
     if args.action == "list":
+        width = max(map(len, configs))
         for name, file in configs.items():
             summary = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]
-            print(f"{name:<20} {summary}")
+            print(f"{name:<{width}} {summary}")
         return 0
     if args.name is None:
         raise UserError(f"which config? natjax configs copy NAME; choose {', '.join(configs)}")
