@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from natjax.errors import ConfigError, nearest, one_line
-from natjax.frames import frame_count, target_limit
+from natjax.frames import frame_count, length_limit, target_limit
 from natjax.typed import build, leaves
 
 
@@ -139,8 +139,12 @@ class ModelConfig:
 class ObjectiveConfig:
     """What is minimised."""
 
-    loss: Literal["ctc", "ce"] = "ctc"
-    """Connectionist temporal classification over latent alignments, or cross-entropy by position (vanilla NAT)."""
+    loss: Literal["ctc", "axe", "ce"] = "ctc"
+    """Connectionist temporal classification over latent alignments, aligned cross-entropy of the best monotone
+    alignment, or cross-entropy by position (vanilla NAT). The last two need a length."""
+    skip_target_penalty: float = 2.0
+    """For axe: δ, by which the cost of a label that no frame emits is multiplied. Ghazvininejad et al. (2020) try 1 to
+    5 on each data set; 2 is what a public reimplementation (m3yrin/aligned-cross-entropy) uses."""
     label_smoothing: float = 0.01
     """ε of the smoothing towards the uniform distribution, real positions only (paper, section 4.1: 0.01)."""
     normalizer: Literal["token_mean", "sentence_mean"] = "token_mean"
@@ -151,6 +155,11 @@ class ObjectiveConfig:
     """Weight of the length classifier's cross-entropy, for losses with a length (official release: 0.1)."""
     length_range: int = 32
     """The length classifier predicts N - S in [-length_range, length_range]."""
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether frames are counted by the target's length, not by the source's; `nat` models have to predict it."""
+        return self.loss != "ctc"
 
 
 @dataclass(frozen=True)
@@ -201,6 +210,9 @@ class DecodingConfig:
     """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
     length_candidates: int = 1
     """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
+    length_multiplier: float = 1.0
+    """For losses with a length: predicted lengths are multiplied by this, and rounded. Models trained with axe may
+    emit ε, and want some frames more than tokens (Ghazvininejad et al. 2020, who tune it)."""
     blank_penalty: float = 0.0
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
     beam_size: int = 5
@@ -290,7 +302,7 @@ def validate(config: Config) -> None:
         (training.cooldown_steps <= training.steps, "training.cooldown_steps: more than training.steps; set it, too"),
         (data.max_length % data.length_multiple == 0,
          "data.max_length: must be a multiple of data.length_multiple"),
-        (training.batch_frames >= (model.ratio if objective.loss == "ctc" else 1) * data.max_length,
+        (training.batch_frames >= (1 if objective.needs_length else model.ratio) * data.max_length,
          "training.batch_frames: smaller than one sentence of data.max_length pieces (at model.ratio for CTC)"),
         (model.kind == "nat" or (objective.loss == "ce" and objective.target_eos),
          "model.kind: autoregressive needs --objective.loss ce --objective.target-eos"),
@@ -317,7 +329,8 @@ _RANGES = {
     "data.length_multiple": (1, 65_536), "vocab.size": (8, 1_000_000), "vocab.character_coverage": (1e-30, 1),
     "model.encoder_layers": (1, 256), "model.decoder_layers": (1, 256), "model.width": (2, 32_768),
     "model.feed_forward": (1, 131_072), "model.heads": (1, 32_768), "model.max_positions": (1, 1_000_000),
-    "model.ratio": (1, 100), "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
+    "model.ratio": (1, 100), "objective.length_range": (1, 4096), "objective.skip_target_penalty": (0.01, 1000),
+    "training.seed": (0, 2**32 - 1), "decoding.length_multiplier": (0.1, 10),
     "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
     "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
     "decoding.blank_penalty": (0, 100), "decoding.beam_size": (1, 1024), "decoding.length_penalty": (0, 10),
@@ -334,9 +347,9 @@ def _longest(config: Config) -> int:
     source = max(config.data.max_length, config.decoding.max_source_length)
     if config.model.kind == "autoregressive":
         return max(source, target_limit(source, config.decoding.max_length_ratio))
-    if config.objective.loss == "ctc":
-        return frame_count(source, config.model.ratio)
-    return source + config.objective.length_range
+    if config.objective.needs_length:
+        return length_limit(source, config.objective.length_range, config.decoding.length_multiplier)
+    return frame_count(source, config.model.ratio)
 
 
 def to_json(config: Config) -> str:

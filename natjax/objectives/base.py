@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 
+from natjax.ctc import operand_dtype
 from natjax.typing import EOS, Array, Head
 
 
@@ -17,6 +18,20 @@ class Targets(NamedTuple):
 
     tokens: Array
     lengths: Array
+
+
+class Alignment(NamedTuple):
+    """Which frame is to emit what, and what the model would emit.
+
+    Attributes:
+        tokens: i32[B, T], what each real frame should emit; 0 for the blank or ε, and beyond the row.
+        predicted: i32[B, T], the most probable token of each frame; 0 beyond the row.
+        losses: f32[B], the losses of this head without label smoothing, nats a sentence.
+    """
+
+    tokens: Array
+    predicted: Array
+    losses: Array
 
 
 class Objective(Protocol):
@@ -44,8 +59,28 @@ class Objective(Protocol):
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """bool[B]: rows that cannot be expressed with so many frames."""
 
+    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
+        """How the targets lie on the frames, as this head sees it. Carries no gradient, and holds no [B, T, V]."""
+
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Frame tokens i32[B, T] -> (tokens i32[B, T] packed to the left and padded with 0, lengths i32[B])."""
+
+
+def label_scores(head: Head, labels_BU: Array) -> Array:
+    """The logits of some tokens at every frame of their row, D operations each.
+
+    Args:
+        head: hidden states [B, T, D], kernel [D, V], bias [V] or None.
+        labels_BU: i32[B, U], tokens of each row.
+
+    Returns:
+        f32[B, T, U]. The operands of the product have the dtype that they have in `ctc.linear_top_k`.
+    """
+    dtype = operand_dtype(head.hidden.dtype)
+    columns_BUD = head.kernel.T[labels_BU].astype(dtype)
+    hidden_BTD = head.hidden.astype(dtype)
+    scores_BTU = jnp.einsum("btd,bud->btu", hidden_BTD, columns_BUD, preferred_element_type=jnp.float32)
+    return scores_BTU if head.bias is None else scores_BTU + head.bias[labels_BU][:, None, :]
 
 
 def until_eos(tokens: Array, lengths: Array) -> tuple[Array, Array]:
