@@ -18,7 +18,8 @@ from natjax.layers.head import logits
 from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
 
-SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}), ("ctc", {"latents": "vae"}),
+SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}), ("axe", {}),
+         ("ctc", {"latents": "vae"}),
          ("ctc", {"norm": "post", "positions": "learned", "initializer": "bert", "activation": "relu"})]  # fmt: skip
 
 
