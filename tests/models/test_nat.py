@@ -18,7 +18,7 @@ from natjax.layers.head import logits
 from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
 
-SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}),
+SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}), ("axe", {}),
          ("ctc", {"norm": "post", "positions": "learned", "initializer": "bert", "activation": "relu"})]  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def _two_companies():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
     network, objective, params = _of_use(loss, dtype)
 
