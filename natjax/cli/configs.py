@@ -6,8 +6,7 @@ from pathlib import Path
 
 from natjax import atomic
 from natjax.config import shipped_configs
-from natjax.errors import ConfigError
-from natjax.errors import UserError
+from natjax.errors import ConfigError, UserError
 
 SUMMARY = "list or copy the configs that ship with natjax"
 EPILOG = """examples:

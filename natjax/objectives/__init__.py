@@ -22,7 +22,7 @@ def build(config: Config) -> Objective:
             return NextToken(smoothing, eos) if config.model.kind == "autoregressive" else CrossEntropy(smoothing, eos)
         case "axe":
             return AXE(config.objective.skip_target_penalty, smoothing, eos)
-    raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | ce | axe")
+    raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | axe | ce")
 
 
 __all__ = ["AXE", "CTC", "CrossEntropy", "NextToken", "Objective", "build"]

@@ -75,7 +75,7 @@ def _two_companies():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
     network, objective, params = _of_use(loss, dtype)
 
