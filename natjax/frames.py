@@ -32,3 +32,30 @@ def target_limit(source_length: Integers, ratio: float) -> Integers:
         ratio: `decoding.max_length_ratio`.
     """
     return frame_count(source_length, ratio) + 16
+
+
+def multiplied_length(length: Integers, multiplier: float) -> Integers:
+    """multiplier·N to the nearest whole number, halves upwards.
+
+    Args:
+        length: N, a predicted target length, as `frame_count`.
+        multiplier: `decoding.length_multiplier`, taken as `frame_count` takes a ratio.
+
+    >>> multiplied_length(5, 1.1), multiplied_length(4, 1.1)
+    (6, 4)
+    """
+    exact = Fraction(multiplier).limit_denominator(100)
+    return (2 * length * exact.numerator + exact.denominator) // (2 * exact.denominator)
+
+
+def length_limit(source_length: int, span: int, multiplier: float) -> int:
+    """The longest translation of a loss with a length, in frames: room for every length predicted, and multiplied.
+
+    A multiplier below 1 does not lower it, since given lengths are not multiplied.
+
+    Args:
+        source_length: S.
+        span: `objective.length_range`.
+        multiplier: `decoding.length_multiplier`.
+    """
+    return multiplied_length(source_length + span, max(multiplier, 1.0))

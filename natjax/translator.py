@@ -19,7 +19,7 @@ from natjax.decoding import autoregressive, scoring, single_pass
 from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import ConfigError, UserError
-from natjax.frames import target_limit
+from natjax.frames import length_limit, target_limit
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree
 
@@ -105,6 +105,7 @@ class Translator:
                 model,
                 self.objective,
                 candidates=decoding.length_candidates,
+                length_multiplier=decoding.length_multiplier,
                 blank_penalty=decoding.blank_penalty,
                 temperature=decoding.latent_temperature,
                 seed=config.training.seed,
@@ -243,7 +244,8 @@ class Translator:
             TypeError: one side is a single string.
             ValueError: the sides differ in their number of lines.
             DataError: a line is too long; nothing is scored then.
-            UserError: the model gives translations no probability: trained with `ce`, and not autoregressive.
+            UserError: the model gives translations no probability: trained with `ce` or `axe`, and not
+                autoregressive.
         """
         if isinstance(sources, str | bytes) or isinstance(targets, str | bytes):
             raise TypeError("one side is a single string, which would be scored letter by letter; give lists: [line]")
@@ -287,10 +289,14 @@ class Translator:
         )
 
     def _frames(self, S: int) -> int:
-        """Decoder positions of a padded source length."""
+        """Decoder positions of a padded source length, those of all length candidates together."""
+        decoding = self.config.decoding
         if self.config.model.kind == "autoregressive":
-            return target_limit(S, self.config.decoding.max_length_ratio)
-        return self.objective.max_frames(S, S + self.config.objective.length_range)
+            return target_limit(S, decoding.max_length_ratio)
+        if not self.objective.needs_length:
+            return self.objective.max_frames(S, 0)
+        longest = length_limit(S, self.config.objective.length_range, decoding.length_multiplier)
+        return decoding.length_candidates * self.objective.max_frames(S, longest)
 
     def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
         plan = self._plan(segments.sources)

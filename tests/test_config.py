@@ -59,8 +59,8 @@ def test_overrides_are_typed_and_nested():
         (["--lr", "3e-4"], "--training.learning_rate"),
         (["--training.lr", "3e-4"], "did you mean --training.learning_rate"),
         (["--warmup", "5"], "did you mean --training.warmup_steps?"),
-        (["--dropout", "0.1"], "did you mean --model.dropout?"),
-        (["--layers=3"], "did you mean --model.encoder_layers, --model.decoder_layers?"),
+        (["--dropout", "0.1"], "did you mean --model.dropout"),
+        (["--layers=3"], "did you mean --model.encoder_layers, --model.decoder_layers"),
         (["--batch-size", "64"], "--training.batch_frames"),
         (["--epochs", "3"], "unknown option --epochs; --fields lists them all"),
         (["--model.share_embeddings", "False"], "--model.no_share_embeddings says false"),
@@ -88,7 +88,8 @@ def test_mistaken_overrides_are_one_line(arguments, words):
         ("training", "save_every", 0), ("training", "save_every", 4), ("training", "seed", -1), ("data", "buckets", 0),
         ("data", "max_length", 41), ("training", "batch_frames", 50), ("model", "heads", 0),
         ("model", "ratio", float("nan")), ("decoding", "max_source_length", 1), ("decoding", "length_candidates", 0),
-        ("decoding", "blank_penalty", -0.5), ("training", "cooldown_steps", 100_000),
+        ("decoding", "blank_penalty", -0.5), ("decoding", "length_multiplier", 0.0),
+        ("objective", "skip_target_penalty", 0.0), ("training", "cooldown_steps", 100_000),
         ("training", "eval_sentences", 0), ("model", "encoder_layers", 0), ("training", "learning_rate", float("inf")),
     ],
 )  # fmt: skip
@@ -175,7 +176,7 @@ CONFIG = "from natjax.config import *\ndef get_config(): return "
         ("def get_config(): raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("import nowhere_to_be_found", "ModuleNotFoundError"),
         ("def get_config(): return {}['missing']", "KeyError"),
-        (CONFIG + "Config('x', objective=ObjectiveConfig(loss='CTC'))", "'CTC' is not ctc | ce"),
+        (CONFIG + "Config('x', objective=ObjectiveConfig(loss='CTC'))", "'CTC' is not ctc | axe | ce"),
         (CONFIG + "Config('x', training=TrainingConfig(steps='500'))", "'500' is not int"),
         (CONFIG + "Config('x', model=ModelConfig.tiny(droput=0.1))", "did you mean dropout"),
         ("def get_config(:", "SyntaxError"),
@@ -241,7 +242,7 @@ def test_presets_take_changes():
 
 def test_an_autoregressive_model_needs_cross_entropy_and_eos():
     made = tiny.config(kind="autoregressive")
-    for loss, eos in (("ctc", True), ("ce", False)):
+    for loss, eos in (("ctc", True), ("axe", True), ("ce", False)):
         objective = dataclasses.replace(made.objective, loss=loss, target_eos=eos)
         with pytest.raises(ConfigError, match=r"model.kind: .*--objective.loss ce --objective.target-eos"):
             validate(dataclasses.replace(made, objective=objective))
@@ -250,6 +251,21 @@ def test_an_autoregressive_model_needs_cross_entropy_and_eos():
     learned = dataclasses.replace(fine.model, positions="learned", max_positions=95)
     with pytest.raises(ConfigError, match="max_positions: 96 positions"):  # 2 · 40 (data.max_length) + 16
         validate(dataclasses.replace(fine, model=learned))
+
+
+def test_losses_with_a_length_need_room_for_it():
+    made = tiny.config(positions="learned")
+    made = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss="axe", length_range=10))
+    for multiplier, most in ((1.0, 50), (0.5, 50), (1.25, 63)):  # data.max_length 40 + 10, multiplied
+        made = dataclasses.replace(made, decoding=dataclasses.replace(made.decoding, length_multiplier=multiplier))
+        validate(dataclasses.replace(made, model=dataclasses.replace(made.model, max_positions=most)))
+        with pytest.raises(ConfigError, match=f"max_positions: {most} positions"):
+            validate(dataclasses.replace(made, model=dataclasses.replace(made.model, max_positions=most - 1)))
+    # One frame a label, not model.ratio of them a piece.
+    one = dataclasses.replace(made.training, batch_frames=40)
+    validate(dataclasses.replace(made, training=one))
+    with pytest.raises(ConfigError, match="batch_frames"):
+        validate(dataclasses.replace(tiny.config(), training=one))
 
 
 def _seconds(*command: str) -> float:

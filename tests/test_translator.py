@@ -246,7 +246,11 @@ def test_the_config_holds_the_blank_back(translator, params):
 
 def test_a_model_without_blanks_has_none_to_hold_back(vocabularies, monkeypatch):
     config = tiny.config()
-    for loss, penalty, message in (("ce", 1.0, "trained with ce, which has no blank"), ("ctc", -1.0, "blank_penalty")):
+    for loss, penalty, message in (
+        ("ce", 1.0, "trained with ce, which has no blank"),
+        ("axe", 1.0, "trained with axe, which has no blank"),
+        ("ctc", -1.0, "blank_penalty"),
+    ):
         kept = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
         monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_, kept=kept: (kept, vocabularies, None))
         with pytest.raises(ConfigError, match=message):
@@ -261,11 +265,12 @@ def test_too_little_memory_is_one_line():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-def test_length_candidates_run(translator):
+@pytest.mark.parametrize("loss", ["ce", "axe"])
+def test_length_candidates_run(translator, loss):
     config = dataclasses.replace(
         translator.config,
-        objective=dataclasses.replace(translator.config.objective, loss="ce"),
-        decoding=dataclasses.replace(translator.config.decoding, length_candidates=3),
+        objective=dataclasses.replace(translator.config.objective, loss=loss),
+        decoding=dataclasses.replace(translator.config.decoding, length_candidates=3, length_multiplier=1.5),
     )
     vocabularies = translator.vocabularies
     network = models.build(config, len(vocabularies.source), len(vocabularies.target))
@@ -273,3 +278,5 @@ def test_length_candidates_run(translator):
     golden = vanilla.translate_with_details(LINES, golden_lengths=[3, 1, 5, 1, 2])
     assert [len(t.frames) for t in golden] == [3, 0, 5, 0, 2]
     assert len(vanilla.translate(LINES)) == 5
+    # A batch holds the frames of all candidates: (16 + 32) · 1.5 for each of the three.
+    assert vanilla._frames(16) == 216

@@ -5,8 +5,8 @@ import ast
 from pathlib import Path
 
 from natjax import atomic
-from natjax.config import ConfigError, shipped_configs
-from natjax.errors import UserError
+from natjax.config import shipped_configs
+from natjax.errors import ConfigError, UserError
 
 SUMMARY = "list or copy the configs that ship with natjax"
 EPILOG = """examples:

@@ -5,6 +5,7 @@ from natjax.ctc._check import check
 from natjax.ctc._collapse import collapse, is_feasible
 from natjax.ctc._enum import AUTO, Implementation
 from natjax.ctc._head import operand_dtype
+from natjax.ctc._label_logits import linear_label_logits
 from natjax.ctc._linear import linear_ctc_loss, linear_ctc_objective
 from natjax.ctc._linear_alignment import LinearAlignment, linear_viterbi_alignment
 from natjax.ctc._loss import ctc_loss, from_optax
@@ -23,6 +24,7 @@ __all__ = [
     "is_feasible",
     "linear_ctc_loss",
     "linear_ctc_objective",
+    "linear_label_logits",
     "linear_top_k",
     "linear_viterbi_alignment",
     "occupancy",

@@ -14,6 +14,7 @@ from jax import lax
 from natjax.ctc import _head, _problem
 from natjax.ctc._alignment import best_path
 from natjax.ctc._check import validate_head_and_labels, validate_labels
+from natjax.ctc._label_logits import linear_label_logits
 from natjax.ctc._problem import Options, Rows
 from natjax.ctc._top_k import linear_top_k
 from natjax.typing import Array, Head
@@ -86,30 +87,9 @@ def _compiled(head: Head, rows: Rows, options: Options) -> LinearAlignment:
     dtype = _head.accumulator(head.hidden)
     greedy = linear_top_k(head.hidden, head.kernel, 1, bias=head.bias)
     problem = _problem.pose(*rows, frames=T, vocabulary=V, blank_id=options.blank_id, dtype=dtype)
-    scores_TBU = jnp.moveaxis(label_logits(head, problem.slots), 1, 0)
+    scores_TBU = jnp.moveaxis(linear_label_logits(head.hidden, head.kernel, problem.slots, bias=head.bias), 1, 0)
     log_prob_TBU = _problem.log_probs(problem, scores_TBU, _problem.finite(greedy.lse))
     path = best_path(problem, rows.label_lengths, log_prob_TBU, options)
     nll_B, possible_B = _problem.value(problem, log_prob_TBU, options.unroll)
     predicted_BT = jnp.where(problem.real, greedy.ids[..., 0], options.blank_id)
     return LinearAlignment(path.tokens, path.scores, predicted_BT, jnp.where(possible_B, nll_B, 0.0))
-
-
-def label_logits(head: Head, labels_BU: Array) -> Array:
-    """The logits of some tokens, the same ones in all frames of a row, without those of others.
-
-    Args:
-        head: hidden states [B, T, D], kernel [D, V], bias.
-        labels_BU: i32[B, U]; ids of V and above read NaN.
-
-    Returns:
-        f32[B, T, U] (f64).
-    """
-    dtype = _head.operand_dtype(head.hidden.dtype)
-    columns_BUD = jnp.take(head.kernel.T, labels_BU, axis=0, mode="fill", fill_value=jnp.nan).astype(dtype)
-    scores_BTU = jnp.einsum(
-        "btd,bud->btu", head.hidden.astype(dtype), columns_BUD, preferred_element_type=_head.accumulator(head.hidden)
-    )
-    if head.bias is None:
-        return scores_BTU
-    bias_BU = jnp.take(head.bias, labels_BU, mode="fill", fill_value=jnp.nan)
-    return scores_BTU + bias_BU.astype(scores_BTU.dtype)[:, None, :]

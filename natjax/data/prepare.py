@@ -88,7 +88,7 @@ def recipe(config: Config) -> dict[str, Any]:
     fields["objective.target_eos"] = config.objective.target_eos
     if config.data.embedded != "none":
         fields["grammar_version"] = grammar.GRAMMAR_VERSION
-    if config.objective.loss == "ctc":
+    if not config.objective.needs_length:
         fields["frames_ratio"] = config.model.ratio
     return fields
 

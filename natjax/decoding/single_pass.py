@@ -13,6 +13,7 @@ import numpy as np
 from natjax.ctc import linear_top_k, operand_dtype
 from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import Shape
+from natjax.frames import length_limit, multiplied_length
 from natjax.layers.length import predict_lengths
 from natjax.layers.noise import sentence_noise
 from natjax.layers.stack import apart, stacked
@@ -55,6 +56,7 @@ def make_decode(
     objective: Objective,
     *,
     candidates: int = 1,
+    length_multiplier: float = 1.0,
     blank_penalty: float = 0.0,
     temperature: float = 0.0,
     seed: int = 1,
@@ -66,6 +68,7 @@ def make_decode(
         objective: tells frame counts and how frames collapse.
         candidates: for losses with a length, how many lengths are decoded side by side; the one with the best mean
             log-probability is returned.
+        length_multiplier: for losses with a length, by which predicted lengths are multiplied; given ones are not.
         blank_penalty: for losses without a length, nats at least 0 by which the blank must lead the best token to be
             emitted. Alignments that differ by where a token falls share its mass over some frames, and in each of
             them the blank can win; the penalty gives such tokens back. Scores stay those of the model.
@@ -95,15 +98,17 @@ def make_decode(
             return one_length(
                 apply, memory_BSD, latent_BSZ, source_lengths_B, source_lengths_B, objective.max_frames(S, 0)
             )
-        T = objective.max_frames(S, S + model.length_span)
+        T = objective.max_frames(S, length_limit(S, model.length_span, length_multiplier))
         if lengths_B is not None:
             return one_length(apply, memory_BSD, latent_BSZ, source_lengths_B, jnp.minimum(lengths_B, T), T)
         logits = apply("length_logits", memory_BSD, source_lengths_B)
-        choices_BC = predict_lengths(logits, source_lengths_B, candidates)
-        tries = [
-            one_length(apply, memory_BSD, latent_BSZ, source_lengths_B, choices_BC[:, c], T) for c in range(candidates)
-        ]
-        return _best(tries)
+        choices_BC = multiplied_length(predict_lengths(logits, source_lengths_B, candidates), length_multiplier)
+        choices_BC = jnp.clip(choices_BC, 1, T)
+        # Candidates lie side by side as rows of one batch.
+        memory, latent, source_lengths = jax.tree.map(
+            lambda array: jnp.repeat(array, candidates, axis=0), (memory_BSD, latent_BSZ, source_lengths_B)
+        )
+        return _best(one_length(apply, memory, latent, source_lengths, choices_BC.reshape(-1), T), candidates)
 
     def one_length(
         apply: Callable, memory: Array, latent: Array | None, source_lengths: Array, lengths: Array, T: int
@@ -133,16 +138,11 @@ def _emitted(head: Head, blank_penalty: float) -> tuple[Array, Array]:
     return ids_BT, logits_BT - best.lse
 
 
-def _best(tries: list[Decoded]) -> Decoded:
-    """Row by row the try with the best mean log-probability, the first among equals."""
-    means_CB = jnp.stack([t.scores / t.frame_lengths.astype(jnp.float32) for t in tries])
-    winner_B = jnp.argmax(means_CB, axis=0)
-
-    def choose(*fields: Array) -> Array:
-        stacked = jnp.stack(fields)
-        return jnp.take_along_axis(stacked, winner_B.reshape((1, -1) + (1,) * (stacked.ndim - 2)), axis=0)[0]
-
-    return jax.tree.map(choose, *tries)
+def _best(tries: Decoded, candidates: int) -> Decoded:
+    """Of so many neighbouring rows each the one with the best mean log-probability, the first among equals."""
+    mean_BC = (tries.scores / tries.frame_lengths.astype(jnp.float32)).reshape(-1, candidates)
+    row_B = jnp.arange(mean_BC.shape[0]) * candidates + jnp.argmax(mean_BC, axis=1)
+    return jax.tree.map(lambda array: array[row_B], tries)
 
 
 def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:

@@ -21,8 +21,8 @@ def build(config: Config, source_size: int, target_size: int) -> Model:
     """
     if config.model.kind == "autoregressive":
         return Transformer(config.model, source_size, target_size)
-    with_length = config.objective.loss == "ce"
-    return NAT(config.model, source_size, target_size, config.objective.length_range if with_length else None)
+    span = config.objective.length_range if config.objective.needs_length else None
+    return NAT(config.model, source_size, target_size, span)
 
 
 def init(model: Model, seed: int) -> PyTree:

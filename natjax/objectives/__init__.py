@@ -6,6 +6,7 @@ new loss is one more object here and a line in `build`.
 
 from natjax.config import Config
 from natjax.errors import ConfigError
+from natjax.objectives.axe import AXE
 from natjax.objectives.base import Objective
 from natjax.objectives.cross_entropy import CrossEntropy, NextToken
 from natjax.objectives.ctc import CTC
@@ -19,7 +20,9 @@ def build(config: Config) -> Objective:
             return CTC(config.model.ratio, smoothing, eos)
         case "ce":
             return NextToken(smoothing, eos) if config.model.kind == "autoregressive" else CrossEntropy(smoothing, eos)
-    raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | ce")
+        case "axe":
+            return AXE(config.objective.skip_target_penalty, smoothing, eos)
+    raise ConfigError(f"objective.loss: {config.objective.loss!r} is not ctc | axe | ce")
 
 
-__all__ = ["CTC", "CrossEntropy", "NextToken", "Objective", "build"]
+__all__ = ["AXE", "CTC", "CrossEntropy", "NextToken", "Objective", "build"]

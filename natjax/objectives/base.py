@@ -20,12 +20,12 @@ class Targets(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """What each frame should emit, beside what it does; nothing here carries a gradient.
+    """Which frame is to emit what, and what the model would emit.
 
     Attributes:
-        tokens: i32[B, T], the target as the loss would have the frames emit it; 0 for blanks and beyond the row.
-        predicted: i32[B, T], the most probable token of each frame, 0 beyond the row.
-        losses: f32[B], the loss without label smoothing, nats a sentence.
+        tokens: i32[B, T], what each real frame should emit; 0 for the blank or ε, and beyond the row.
+        predicted: i32[B, T], the most probable token of each frame; 0 beyond the row.
+        losses: f32[B], the losses of this head without label smoothing, nats a sentence.
     """
 
     tokens: Array
@@ -55,11 +55,11 @@ class Objective(Protocol):
         that a loss can turn logits into gradients piece by piece.
         """
 
-    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
-        """The best alignment of the targets with the frames, by what this head says; see `Alignment`."""
-
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """bool[B]: rows that cannot be expressed with so many frames."""
+
+    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
+        """How the targets lie on the frames, as this head sees it. Carries no gradient, and holds no [B, T, V]."""
 
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Frame tokens i32[B, T] -> (tokens i32[B, T] packed to the left and padded with 0, lengths i32[B])."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+from jax import lax
 
-from natjax.objectives.base import Targets, until_eos
+from natjax.ctc import linear_label_logits, linear_top_k
+from natjax.objectives.base import Alignment, Targets, until_eos
 from natjax.objectives.linear_cross_entropy import linear_cross_entropy
 from natjax.typing import Array, Head
 
@@ -40,6 +42,22 @@ class CrossEntropy:
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
         """None: there is a frame for each label."""
         return targets.lengths > frame_lengths
+
+    def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:
+        """Frame t and target token t."""
+        head = lax.stop_gradient(head)
+        B, T, D = head.hidden.shape
+        best = linear_top_k(head.hidden, head.kernel, 1, bias=head.bias)
+        # Each frame has one label of its own: as if it were a row.
+        hidden_R1D, label_R1 = head.hidden.reshape(B * T, 1, D), targets.tokens.reshape(B * T, 1)
+        score_BT = linear_label_logits(hidden_R1D, head.kernel, label_R1, bias=head.bias).reshape(B, T)
+        frame_T = jnp.arange(T)[None, :]
+        real_BT, labelled_BT = frame_T < frame_lengths[:, None], frame_T < targets.lengths[:, None]
+        return Alignment(
+            tokens=jnp.where(labelled_BT, targets.tokens, 0),
+            predicted=jnp.where(real_BT, best.ids[..., 0], 0),
+            losses=jnp.where(labelled_BT, best.lse - score_BT, 0.0).sum(axis=1),
+        )
 
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Cuts each row at its length."""

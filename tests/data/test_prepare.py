@@ -146,6 +146,7 @@ def test_lengths_count_eos_so_that_no_row_is_longer_than_promised(config, tmp_pa
         ({"vocab.size": 60}, "vocab.size 70 -> 60"),
         ({"model.ratio": 3.0}, "frames_ratio 2.0 -> 3.0"),
         ({"objective.loss": "ce"}, "frames_ratio 2.0 -> None"),
+        ({"objective.loss": "axe"}, "frames_ratio 2.0 -> None"),
         ({"objective.target_eos": True}, "objective.target_eos False -> True"),
         ({"data.train_target": "distilled"}, "data.train_target 'train.target' -> 'distilled'"),
         ({"data.embedded": "demo"}, "data.embedded 'none' -> 'demo', grammar_version None -> "),

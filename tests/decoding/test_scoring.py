@@ -156,9 +156,10 @@ def test_calls_that_make_no_sense(teacher):
         teacher[0].score(["a", "b"], ["c"])
 
 
-def test_lengths_that_are_predicted_apart_give_no_probability(vocabularies):
+@pytest.mark.parametrize("loss", ["ce", "axe"])
+def test_lengths_that_are_predicted_apart_give_no_probability(vocabularies, loss):
     made = tiny.config()
-    made = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss="ce"))
+    made = dataclasses.replace(made, objective=dataclasses.replace(made.objective, loss=loss))
     vanilla, _ = translator(vocabularies, made)
-    with pytest.raises(UserError, match="trained with ce gives translations no probability"):
+    with pytest.raises(UserError, match=f"trained with {loss} gives translations no probability"):
         vanilla.score(["a"], ["b"])

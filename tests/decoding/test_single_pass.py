@@ -17,11 +17,12 @@ from natjax.decoding.single_pass import AHEAD, Decoded, make_decode, passes, pre
 from natjax.layers.noise import sentence_noise
 
 
-def _decoder(loss="ctc", candidates=1, blank_penalty=0.0, **fields):
+def _decoder(loss="ctc", candidates=1, length_multiplier=1.0, blank_penalty=0.0, **fields):
     config, network, objective, params = tiny.build(loss, **fields)
     # Fresh parameters say the same of every frame; larger ones tell frames apart.
     params = jax.tree.map(lambda p: p * 3, params)
-    decode = make_decode(network, objective, candidates=candidates, blank_penalty=blank_penalty)
+    options = dict(candidates=candidates, length_multiplier=length_multiplier, blank_penalty=blank_penalty)
+    decode = make_decode(network, objective, **options)
     return decode, network, objective, params
 
 
@@ -92,7 +93,7 @@ def test_losses_without_a_blank_have_no_blank_penalty():
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_company_changes_nothing(loss):
     decode, _, _, params = _decoder(loss)
     batch, other = tiny.batch(seed=0), tiny.batch(seed=1)
@@ -101,9 +102,11 @@ def test_company_changes_nothing(loss):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:2], b[:2]), one, two)
 
 
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
-def test_other_shapes_give_the_same_tokens(loss):
-    decode, _, _, params = _decoder(loss)
+@pytest.mark.parametrize(
+    ("loss", "options"), [("ctc", {}), ("ce", {}), ("axe", {"candidates": 3, "length_multiplier": 1.4})]
+)
+def test_other_shapes_give_the_same_tokens(loss, options):
+    decode, _, _, params = _decoder(loss, **options)
     batch = tiny.batch()
     out = decode(params, batch.source, batch.source_lengths)
     larger = tiny.pad(batch, 8, 16, 9)
@@ -124,22 +127,40 @@ def test_golden_lengths_override_predicted_ones():
     assert with_bound.lengths.tolist() == [1, 2, 3, 14]  # T = S + length_range
 
 
-def test_length_candidates_return_the_best_mean():
-    decode, network, objective, params = _decoder("ce", candidates=3)
-    one_length, _, _, _ = _decoder("ce")
-    batch = tiny.batch()
+@pytest.mark.parametrize("loss", ["ce", "axe"])
+@pytest.mark.parametrize("multiplier", [1.0, 1.3, 0.6])
+def test_length_candidates_give_what_each_gives_alone(loss, multiplier):
+    decode, network, objective, params = _decoder(loss, candidates=3, length_multiplier=multiplier)
+    one_length, *_ = _decoder(loss, length_multiplier=multiplier)
+    params = {**params, "output_bias": params["output_bias"].at[0].add(5.0)}  # so that ε wins now and then
+    batch = tiny.batch(rows=6)
     memory = network.apply({"params": params}, batch.source, batch.source_lengths, method="encode")
     logits = network.apply({"params": params}, memory, batch.source_lengths, method="length_logits")
     out = decode(params, batch.source, batch.source_lengths)
     order = np.argsort(-np.asarray(logits), axis=1, kind="stable")[:, :3]
-    choices = np.maximum(np.asarray(batch.source_lengths)[:, None] + order - 6, 1)
-    means = []
-    for column in range(3):
-        lengths = jnp.asarray(choices[:, column], jnp.int32)
-        tried = one_length(params, batch.source, batch.source_lengths, lengths)
-        means.append(np.asarray(tried.scores) / np.minimum(choices[:, column], 14))
-    best = np.argmax(means, axis=0)
-    assert out.lengths.tolist() == [min(choices[row, best[row]], 14) for row in range(4)]
+    predicted = np.maximum(np.asarray(batch.source_lengths)[:, None] + order - 6, 1)
+    choices = np.maximum(np.floor(multiplier * predicted + 0.5 + 1e-9), 1).astype(np.int32)
+    tries = [one_length(params, batch.source, batch.source_lengths, jnp.asarray(column)) for column in choices.T]
+    means = np.stack([np.asarray(t.scores) / column for t, column in zip(tries, choices.T)])
+    best, ranked = np.argmax(means, axis=0), np.sort(means, axis=0)
+    assert len(set(best.tolist())) > 1
+    for row in range(6):
+        chosen = jax.tree.map(lambda array, row=row: array[row], tries[best[row]])
+        assert ranked[-1, row] > ranked[-2, row] + 1e-4 or multiplier < 1  # there candidates may coincide
+        assert int(out.frame_lengths[row]) == choices[row, best[row]]
+        for name in ("tokens", "lengths", "frames"):
+            np.testing.assert_array_equal(getattr(out, name)[row], getattr(chosen, name))
+        np.testing.assert_allclose(out.scores[row], chosen.scores, rtol=1e-4, atol=5e-3)
+
+
+def test_given_lengths_are_not_multiplied():
+    decode, _, _, params = _decoder("axe", length_multiplier=1.5)
+    batch = tiny.batch()
+    out = decode(params, batch.source, batch.source_lengths, jnp.array([1, 2, 3, 21]))
+    assert out.frame_lengths.tolist() == [1, 2, 3, 21]
+    assert out.frames.shape == (4, 21)  # 1.5 · (S + length_range)
+    shorter, *_ = _decoder("axe", length_multiplier=0.5)
+    assert shorter(params, batch.source, batch.source_lengths, jnp.full(4, 14)).frame_lengths.tolist() == [14] * 4
 
 
 @pytest.mark.parametrize(
@@ -150,6 +171,7 @@ def test_length_candidates_return_the_best_mean():
         ("ctc", "bfloat16", {"upsampling": "linear", "norm": "post", "activation": "relu"}),
         ("ctc", "bfloat16", {"positions": "learned", "share_embeddings": False}),
         ("ce", "bfloat16", {}),
+        ("axe", "bfloat16", {}),
     ],
 )
 def test_prepared_parameters_change_no_bit(loss, dtype, fields):

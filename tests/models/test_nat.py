@@ -18,7 +18,8 @@ from natjax.layers.head import logits
 from natjax.objectives.base import Targets
 from natjax.objectives.training import objective_sums
 
-SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}), ("ctc", {"latents": "vae"}),
+SEAMS = [("ctc", {}), ("ctc", {"upsampling": "linear"}), ("ctc", {"ratio": 2.5}), ("ce", {}), ("axe", {}),
+         ("ctc", {"latents": "vae"}),
          ("ctc", {"norm": "post", "positions": "learned", "initializer": "bert", "activation": "relu"})]  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def _two_companies():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_a_row_of_a_model_of_use_does_not_see_its_company(loss, dtype):
     network, objective, params = _of_use(loss, dtype)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax.objectives import linear_cross_entropy as module
+from natjax.objectives import chunks
 from natjax.objectives.linear_cross_entropy import linear_cross_entropy
 from natjax.typing import Head
 
@@ -31,7 +31,7 @@ def _plain(head, labels, lengths, weights, smoothing):
 @pytest.mark.parametrize("sentences", [1, 2, 3, 7])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_against_autodiff_over_all_logits(monkeypatch, sentences, smoothing):
-    monkeypatch.setitem(module.BYTES, jax.default_backend(), 4 * T * V * sentences)
+    monkeypatch.setitem(chunks.BYTES, jax.default_backend(), 4 * T * V * sentences)
     head, *rest = _problem(jnp.float32)
 
     def ours(head):

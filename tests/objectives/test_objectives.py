@@ -74,7 +74,7 @@ def test_collapse_of_both():
     assert (tokens[0].tolist(), int(length[0])) == ([3, 3, 0, 0, 0], 2)
 
 
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_normalisers_are_sums_over_the_batch(loss):
     config, network, objective, params = tiny.build(loss)
     batch = tiny.batch()
@@ -138,11 +138,14 @@ def test_translations_end_before_the_first_eos():
         assert end == len(expected)
 
 
-@pytest.mark.parametrize("loss", ["ctc", "ce"])
+@pytest.mark.parametrize("loss", ["ctc", "ce", "axe"])
 def test_only_targets_that_end_in_eos_are_cut_there(loss):
     config = tiny.config()
     frames, lengths = jnp.array([[5, 2, 0, 6]]), jnp.array([4])
-    for target_eos, expected in ((False, {"ctc": [5, 2, 6, 0], "ce": [5, 2, 0, 6]}[loss]), (True, [5, 0, 0, 0])):
+    for target_eos, expected in (
+        (False, {"ctc": [5, 2, 6, 0], "ce": [5, 2, 0, 6], "axe": [5, 2, 6, 0]}[loss]),
+        (True, [5, 0, 0, 0]),
+    ):
         changed = dataclasses.replace(config.objective, loss=loss, target_eos=target_eos)
         tokens, _ = objectives.build(dataclasses.replace(config, objective=changed)).collapse(frames, lengths)
         assert tokens[0].tolist() == expected

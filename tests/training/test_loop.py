@@ -166,10 +166,12 @@ def test_learns_to_copy(tmp_path):
     assert scores["bleu"] > 90
 
 
-@pytest.mark.parametrize("vocabulary", [pytest.param("joint", marks=pytest.mark.slow), "separate"])
-def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabulary):
+@pytest.mark.parametrize(
+    ("vocabulary", "loss"), [pytest.param("joint", "ce", marks=pytest.mark.slow), ("separate", "ce"), ("joint", "axe")]
+)
+def test_a_loss_with_a_length_trains_averages_and_translates(tmp_path, vocabulary, loss):
     config = tiny.small()
-    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce"))
+    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
     if vocabulary == "separate":
         config = dataclasses.replace(
             config,

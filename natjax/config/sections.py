@@ -1,20 +1,7 @@
-"""One run, described: frozen dataclasses, built by a `configs/*.py` file and kept as JSON.
+"""The sections of a config: every field with its default and where that comes from."""
 
-A config file is Python with a function `get_config() -> Config`; its docstring holds the commands and the numbers
-to expect. The resolved config is written to `workdir/config.json`, which is all that decoding needs.
-"""
-
-import dataclasses
-import json
-import os
-import runpy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-from natjax.errors import ConfigError, nearest, one_line
-from natjax.frames import frame_count, target_limit
-from natjax.typed import build, leaves
 
 
 @dataclass(frozen=True)
@@ -149,8 +136,12 @@ class ModelConfig:
 class ObjectiveConfig:
     """What is minimised."""
 
-    loss: Literal["ctc", "ce"] = "ctc"
-    """Connectionist temporal classification over latent alignments, or cross-entropy by position (vanilla NAT)."""
+    loss: Literal["ctc", "axe", "ce"] = "ctc"
+    """Connectionist temporal classification over latent alignments, aligned cross-entropy of the best monotone
+    alignment, or cross-entropy by position (vanilla NAT). The last two need a length."""
+    skip_target_penalty: float = 2.0
+    """For axe: δ, by which the cost of a label that no frame emits is multiplied. Ghazvininejad et al. (2020) try 1 to
+    5 on each data set; 2 is what a public reimplementation (m3yrin/aligned-cross-entropy) uses."""
     glancing: Literal["none", "rnd", "glat"] = "none"
     """Show the decoder some target tokens: as many as a first pass gets wrong ask for (glat), or at random (rnd)."""
     glancing_distance: Literal["hamming", "levenshtein"] = "hamming"
@@ -199,6 +190,11 @@ class ObjectiveConfig:
         """As the official release's command and code have it, for runs of 300,000 updates."""
         preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming")
         return cls.paper(**{**preset, **changes})
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether frames are counted by the target's length, not by the source's; `nat` models have to predict it."""
+        return self.loss != "ctc"
 
 
 @dataclass(frozen=True)
@@ -267,6 +263,9 @@ class DecodingConfig:
     """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
     length_candidates: int = 1
     """Lengths tried for losses with a length; the one with the best mean log-probability wins."""
+    length_multiplier: float = 1.0
+    """For losses with a length: predicted lengths are multiplied by this, and rounded. Models trained with axe may
+    emit ε, and want some frames more than tokens (Ghazvininejad et al. 2020, who tune it)."""
     blank_penalty: float = 0.0
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
     latent_temperature: float = 0.0
@@ -290,168 +289,3 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-
-
-def configs_folder() -> Path:
-    """Where the shipped configs lie: inside the installed package, or at the top of a checkout."""
-    here = Path(__file__).parent
-    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
-
-
-def shipped_configs() -> dict[str, Path]:
-    """Name -> file of every config that ships with natjax."""
-    return {p.stem: p for p in sorted(configs_folder().glob("*.py")) if not p.stem.startswith("_")}
-
-
-def load_config(path: str | Path) -> Config:
-    """Builds the config that a file describes.
-
-    Args:
-        path: a Python file with `get_config() -> Config`, or the name of a shipped config (`natjax configs`). A name
-            is a name, whatever lies in the folder; a file is meant where there is a suffix or a folder.
-
-    Raises:
-        ConfigError: no such file or name, the file fails, or the values are impossible.
-    """
-    shipped = shipped_configs()
-    file = shipped.get(str(path), Path(path))
-    if not file.is_file():
-        message = f"{path}: no such config file, nor one of natjax's ({', '.join(shipped)})"
-        raise ConfigError(message + nearest(str(path), shipped))
-    try:
-        get_config = runpy.run_path(str(file)).get("get_config")
-        config = get_config() if get_config else None
-    except (Exception, SystemExit) as error:  # a config is the user's program: whatever ends it is theirs to mend
-        hint = "; return a Config instead of leaving the program" if isinstance(error, SystemExit) else ""
-        if "unexpected keyword argument" in str(error):
-            hint = nearest(str(error).split("'")[-2], [name.split(".")[-1] for name, _ in leaves(Config(""))])
-        raise ConfigError(f"{file}: failed with {type(error).__name__}: {one_line(error)}{hint}") from error
-    if get_config is None:
-        raise ConfigError(f"{file}: has no function get_config(); see `natjax configs` for examples")
-    if not isinstance(config, Config):
-        raise ConfigError(f"{file}: get_config() must return natjax.config.Config, not {type(config).__name__}")
-    config = build(Config, dataclasses.asdict(config), str(file))  # Python does not check the types of fields
-    validate(config)
-    return config
-
-
-def validate(config: Config) -> None:
-    """Checks what types do not tell. Raises ConfigError naming the field."""
-    for name, value in leaves(config):
-        if type(value) in (int, float):
-            least, most = _RANGES.get(name, (0, _MOST_FLOAT))
-            if not least <= value <= most:  # NaN is in no range
-                raise ConfigError(f"{name}: must be from {least:,} to {most:,}, not {value}")
-    data, model, objective, training = config.data, config.model, config.objective, config.training
-    checks = [
-        (model.width % model.heads == 0, "model.width: must be a multiple of model.heads"),
-        (model.width % 2 == 0, "model.width: must be even"),
-        (model.upsampling != "linear" or model.ratio == int(model.ratio),
-         "model.ratio: model.upsampling=linear needs a whole number; use gaussian for ratios such as 2.5"),
-        (model.dropout < 1, "model.dropout: must be less than 1"),
-        (not model.share_embeddings or config.vocab.joint,
-         "model.share_embeddings: needs a joint vocabulary; set --model.no-share-embeddings or --vocab.joint"),
-        (objective.label_smoothing < 1, "objective.label_smoothing: must be less than 1"),
-        (training.adam_b1 < 1 and training.adam_b2 < 1, "training.adam_b1, adam_b2: must be less than 1"),
-        (max(training.save_every, training.eval_every) % min(training.save_every, training.eval_every) == 0,
-         "training.save_every, eval_every: one must be a multiple of the other, so that checkpoints have scores"),
-        (training.cooldown_steps <= training.steps, "training.cooldown_steps: more than training.steps; set it, too"),
-        (data.minimum_score == 0 or data.train_scores, "data.minimum_score: needs data.train_scores; set it, too"),
-        (data.max_length % data.length_multiple == 0,
-         "data.max_length: must be a multiple of data.length_multiple"),
-        (training.batch_frames >= (model.ratio if objective.loss == "ctc" else 1) * data.max_length,
-         "training.batch_frames: smaller than one sentence of data.max_length pieces (at model.ratio for CTC)"),
-        (model.kind == "nat" or (objective.loss == "ce" and objective.target_eos),
-         "model.kind: autoregressive needs --objective.loss ce --objective.target-eos"),
-        (model.kind == "nat" or (model.latents == "none" and objective.glancing == "none"),
-         "model.latents, objective.glancing: are for model.kind=nat; set both to none"),
-        (objective.free_bits_hold <= objective.free_bits_end,
-         "objective.free_bits_hold: must not come after objective.free_bits_end"),
-        (config.decoding.length_candidates <= 2 * objective.length_range + 1,
-         "decoding.length_candidates: more than objective.length_range allows"),
-        (model.positions != "learned" or model.max_positions >= _longest(config),
-         f"model.max_positions: {_longest(config)} positions are needed for the longest sentence "
-         "(data.max_length, decoding.max_source_length)"),
-    ]  # fmt: skip
-    for fine, message in checks:
-        if not fine:
-            raise ConfigError(message)
-
-
-_MOST, _MOST_FLOAT = 2**31 - 1, 1e30  # steps are counted in int32, float32 ends at 3e38
-_COUNTS = (
-    "training.steps training.warmup_steps training.log_every training.eval_every training.eval_sentences "
-    "training.save_every training.keep_last training.keep_best"
-)
-_POSITIVE = "training.learning_rate training.adam_epsilon training.clip_norm"
-_SHARES = (
-    "objective.free_bits_hold objective.free_bits_end model.dropout objective.label_smoothing training.adam_b1 "
-    "training.adam_b2"
-)
-_RANGES = {
-    "data.max_length": (2, 65_536), "data.max_ratio": (1, _MOST_FLOAT), "data.buckets": (1, 1000),
-    "data.length_multiple": (1, 65_536), "vocab.size": (8, 1_000_000), "vocab.character_coverage": (1e-30, 1),
-    "model.encoder_layers": (1, 256), "model.decoder_layers": (1, 256), "model.width": (2, 32_768),
-    "model.feed_forward": (1, 131_072), "model.heads": (1, 32_768), "model.max_positions": (1, 1_000_000),
-    "model.latent_width": (1, 4096), "model.posterior_layers": (1, 256), "objective.free_bits": (0, 1000),
-    "objective.glancing_ratio": (0, 100), "objective.glancing_ratio_end": (0, 100),
-    "decoding.latent_temperature": (0, 100), "model.ratio": (1, 100),
-    "objective.length_range": (1, 4096), "training.seed": (0, 2**32 - 1),
-    "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
-    "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
-    "decoding.blank_penalty": (0, 100), "decoding.beam_size": (1, 1024), "decoding.length_penalty": (0, 10),
-    "decoding.max_length_ratio": (0.1, 100),
-    **dict.fromkeys(_COUNTS.split(), (1, _MOST)), **dict.fromkeys(_POSITIVE.split(), (1e-30, _MOST_FLOAT)),
-    **dict.fromkeys(_SHARES.split(), (0, 1)),
-}  # fmt: skip
-"""Least and greatest value of each number; floats that are not named: 0 and `_MOST_FLOAT`. A seed has the 32 bits that
-`jax.random.key` and dropout use; sizes end where any machine's memory does."""
-
-
-def _longest(config: Config) -> int:
-    """Most positions that the encoder or the decoder will be given."""
-    source = max(config.data.max_length, config.decoding.max_source_length)
-    if config.model.kind == "autoregressive":
-        return max(source, target_limit(source, config.decoding.max_length_ratio))
-    if config.objective.loss == "ctc":
-        return frame_count(source, config.model.ratio)
-    return source + config.objective.length_range
-
-
-def to_json(config: Config) -> str:
-    """The config as indented JSON, every field written out."""
-    return json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False) + "\n"
-
-
-def from_json(text: str, where: str = "config.json") -> Config:
-    """Reads what `to_json` wrote.
-
-    Raises:
-        ConfigError: not JSON, an unknown field (a file of a newer natjax), or a value of the wrong type.
-    """
-    try:
-        tree = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not valid JSON ({one_line(error)}); restore it from a backup") from None
-    config = build(Config, tree, where)
-    validate(config)
-    return config
-
-
-def differing_fields(old: Config, new: Config) -> list[str]:
-    """Lines `section.field: old -> new` for every field that differs."""
-    new_values = dict(leaves(new))
-    return [f"{name}: {value!r} -> {new_values[name]!r}" for name, value in leaves(old) if value != new_values[name]]
-
-
-def expand(path: str) -> str:
-    """Expands `$VARIABLES` and `~`.
-
-    Raises:
-        ConfigError: a variable is not set.
-    """
-    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
-    if "$" in expanded:
-        variable = expanded[expanded.index("$") :].split("/")[0]
-        raise ConfigError(f"{path}: the environment variable {variable} is not set; export {variable[1:]}=<folder>")
-    return expanded
