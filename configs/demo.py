@@ -1,7 +1,7 @@
 """The embedded corpus, difficulty `demo`: what `natjax demo` trains, in some minutes on two CPU cores.
 
-natjax train demo --workdir runs/demo                                 CTC
-natjax train demo --workdir runs/vanilla --objective.loss ce          vanilla NAT on the same pairs
+natjax train demo --workdir runs/demo                                 # CTC
+natjax train demo --workdir runs/vanilla --objective.loss ce          # vanilla NAT on the same pairs
 """
 
 from natjax.config import (

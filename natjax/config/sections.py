@@ -89,7 +89,7 @@ class ModelConfig:
     ratio: float = 3.0
     """λ, frames per source piece, for losses without length."""
     latents: Literal["none", "vae"] = "none"
-    """One Gaussian vector per source piece, added to what the upsampling takes (paper, section 3.3)."""
+    """One Gaussian vector per source piece, added to what the upsampling takes (paper, section 3.2)."""
     latent_width: int = 8
     """Z, dimensions of a latent vector (paper, section 4.1)."""
     posterior_layers: int = 3
@@ -147,7 +147,7 @@ class ObjectiveConfig:
     glancing_distance: Literal["hamming", "levenshtein"] = "hamming"
     """How wrong the first pass is: frames that differ from the alignment (official release), or edits of its text."""
     glancing_ratio: float = 0.5
-    """f: how many tokens are shown per unit of distance (paper, section 3.3; official release: 0.5)."""
+    """f: how many tokens are shown per unit of distance (paper, appendix A; official release: 0.5)."""
     glancing_ratio_end: float = 0.5
     """f at the end of training, reached linearly (official release: constant)."""
     glancing_sampler: Literal["poisson", "deterministic"] = "poisson"
