@@ -16,7 +16,7 @@ class Search:
 
     def __init__(self, model: Transformer):
         """Wraps a model."""
-        self.start, self.step, self._model = model.start, model.step, model
+        self.start, self.grow, self.step, self._model = model.start, model.grow, model.step, model
 
     def project(self, params: PyTree, hidden_BWD: Array) -> Head:
         """The output projection of hidden states."""

@@ -31,12 +31,19 @@ from jax import lax
 from natjax.ctc import linear_top_k
 from natjax.typing import BOS, EOS, PAD, Array, Head, PyTree
 
+FIRST_ROOM = 16
+"""Positions that there is room for at first; then twice as many, and so on. Each room is a loop of its own in the
+compiled program, and attention looks at its positions alone."""
+
 
 class Decoder(Protocol):
     """What the search needs of a model."""
 
     def start(self, params: PyTree, memory_BSD: Array, source_lengths_B: Array, W: int, N: int) -> PyTree:
         """A cache for W slots and N positions."""
+
+    def grow(self, cache: PyTree, W: int, N: int) -> PyTree:
+        """The same cache for N positions, more than before."""
 
     def step(
         self, params: PyTree, cache: PyTree, tokens_BW: Array, position: Array, ancestors_BWN: Array
@@ -167,12 +174,53 @@ def beam_search(
         jnp.asarray(min_length, jnp.int32),
         convention,
     )
-    cache = decoder.start(params, memory_BSD, source_lengths_B, beam_size, max_steps)
+    first, *later = _rooms(max_steps)
+    cache = decoder.start(params, memory_BSD, source_lengths_B, beam_size, first)
+    finished, steps = _search(decoder, params, rules, _initial(cache, B, beam_size, first), later)
+    return BeamResult(*_select(finished, lax.top_k(finished.scores, beam_size)[1]), steps)
+
+
+def _rooms(N: int) -> list[int]:
+    """For how many positions there is room at first and after each growth, the last time for N."""
+    rooms = [min(N, FIRST_ROOM)]
+    while rooms[-1] < N:
+        rooms.append(min(N, 2 * rooms[-1]))
+    return rooms
+
+
+def _search(
+    decoder: Decoder, params: PyTree, rules: _Rules, state: _State, later: list[int]
+) -> tuple[_Finished, Array]:
+    """Runs the loop while there is room, then with more room: all finished hypotheses, and the steps made."""
+    room = state.tokens.shape[2]
     state = lax.while_loop(
-        _unfinished, partial(_step, decoder, params, rules), _initial(cache, B, beam_size, max_steps)
+        lambda state: ~jnp.all(state.done) & (state.position < room), partial(_step, decoder, params, rules), state
     )
-    finished = _select(state.finished, lax.top_k(state.finished.scores, beam_size)[1])
-    return BeamResult(*finished, state.position)
+    if not later:
+        return state.finished, state.position
+    N = later[-1]
+
+    def end(state: _State) -> tuple[_Finished, Array]:
+        return state.finished._replace(tokens=_padded(state.finished.tokens, N)), state.position
+
+    def go_on(state: _State) -> tuple[_Finished, Array]:
+        return _search(decoder, params, rules, _grown(decoder, state, later[0]), later[1:])
+
+    return lax.cond(jnp.all(state.done), end, go_on, state)
+
+
+def _grown(decoder: Decoder, state: _State, N: int) -> _State:
+    B, W, room = state.tokens.shape
+    return state._replace(
+        tokens=_padded(state.tokens, N),
+        ancestors=_own_slots(B, W, N).at[:, :, :room].set(state.ancestors),
+        finished=state.finished._replace(tokens=_padded(state.finished.tokens, N)),
+        cache=decoder.grow(state.cache, W, N),
+    )
+
+
+def _padded(tokens_BWN: Array, N: int) -> Array:
+    return jnp.pad(tokens_BWN, ((0, 0), (0, 0), (0, N - tokens_BWN.shape[2])))
 
 
 def _initial(cache: PyTree, B: int, W: int, N: int) -> _State:
@@ -193,10 +241,6 @@ def _initial(cache: PyTree, B: int, W: int, N: int) -> _State:
 
 def _own_slots(B: int, W: int, N: int) -> Array:
     return jnp.broadcast_to(jnp.arange(W, dtype=jnp.int32)[None, :, None], (B, W, N))
-
-
-def _unfinished(state: _State) -> Array:
-    return ~jnp.all(state.done)
 
 
 def _step(decoder: Decoder, params: PyTree, rules: _Rules, state: _State) -> _State:

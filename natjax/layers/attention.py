@@ -51,9 +51,10 @@ class KeysValues(NamedTuple):
     """What one layer's attention looks at when decoding token by token, in the compute dtype.
 
     Attributes:
-        keys: [B·H, N·W, K], position by position and in each slot by slot, or [B·H, S, K], those of a memory. Flat,
+        keys: [B·H, K, N·W], position by position and in each slot by slot, or [B·H, K, S], those of a memory. Flat,
             as a product takes them: behind a reshape XLA would fuse the write with it, and copy the cache at each step.
-        values: of the same shape.
+            The width stands first, else the product would turn all keys round at each step.
+        values: [B·H, N·W, K] or [B·H, S, K].
     """
 
     keys: Array
@@ -77,7 +78,7 @@ def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Arr
 
     Args:
         query_BWHK: [B, W, H, K].
-        cached: keys and values [B·H, M, K].
+        cached: keys [B·H, K, M] and values [B·H, M, K].
         seen_BWM: bool[B, W or 1, M]; each hypothesis sees at least one.
 
     Returns:
@@ -85,7 +86,7 @@ def attend_cached(query_BWHK: Array, cached: KeysValues, seen_BWM: Array) -> Arr
     """
     B, W, H, K = query_BWHK.shape
     query_XWK = _heads_first(query_BWHK * np.asarray(K**-0.5, query_BWHK.dtype))
-    scores_XWM = jnp.einsum("xwk,xmk->xwm", query_XWK, cached.keys, preferred_element_type=jnp.float32)
+    scores_XWM = jnp.einsum("xwk,xkm->xwm", query_XWK, cached.keys, preferred_element_type=jnp.float32)
     scores_BHWM = jnp.where(seen_BWM[:, None], scores_XWM.reshape(B, H, W, -1), -jnp.inf)
     weights_XWM = jax.nn.softmax(scores_BHWM, axis=-1).astype(cached.values.dtype).reshape(scores_XWM.shape)
     mixed_XWK = jnp.einsum("xwm,xmk->xwk", weights_XWM, cached.values, preferred_element_type=jnp.float32)
@@ -147,8 +148,9 @@ class Attention(nn.Module):
         return self._merge(attend(query, key, value, key_lengths_B, causal=self.causal))
 
     def remember(self, memory_BSD: Array) -> KeysValues:
-        """The memory's keys and values [B·H, S, K], for `recall`."""
-        return KeysValues(*(_heads_first(self._split(part)) for part in self.kv(memory_BSD)))
+        """The memory's keys [B·H, K, S] and values [B·H, S, K], for `recall`."""
+        keys, values = (_heads_first(self._split(part)) for part in self.kv(memory_BSD))
+        return KeysValues(jnp.swapaxes(keys, 1, 2), values)
 
     def recall(self, x_BWD: Array, remembered: KeysValues, seen_BWS: Array) -> Array:
         """[B, W, D] -> [B, W, D]: attention over a memory whose keys and values are known."""
@@ -157,12 +159,11 @@ class Attention(nn.Module):
 
     def step(self, x_BWD: Array, cached: KeysValues, seen_BWM: Array, position: Array) -> tuple[Array, KeysValues]:
         """[B, W, D] -> [B, W, D]: self-attention of one position, whose keys and values are written into the cache."""
-        query, *new = map(self._split, self.qkv(x_BWD))
+        query, key, value = map(self._split, self.qkv(x_BWD))
+        new, place = KeysValues(jnp.swapaxes(_heads_first(key), 1, 2), _heads_first(value)), position * x_BWD.shape[1]
         cached = KeysValues(
-            *(
-                jax.lax.dynamic_update_slice_in_dim(old, _heads_first(n), position * x_BWD.shape[1], axis=1)
-                for old, n in zip(cached, new, strict=True)
-            )
+            jax.lax.dynamic_update_slice_in_dim(cached.keys, new.keys, place, axis=2),
+            jax.lax.dynamic_update_slice_in_dim(cached.values, new.values, place, axis=1),
         )
         return self._merge(attend_cached(query, cached, seen_BWM)), cached
 

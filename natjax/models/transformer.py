@@ -29,8 +29,8 @@ class Cache(NamedTuple):
     """What a sentence's hypotheses have been told so far; one entry a layer of the decoder.
 
     Attributes:
-        written: keys and values of target positions, [B·H, N·W, K].
-        remembered: keys and values of the memory, [B·H, S, K].
+        written: keys [B·H, K, N·W] and values [B·H, N·W, K] of target positions.
+        remembered: keys [B·H, K, S] and values [B·H, S, K] of the memory.
         source_lengths: i32[B].
     """
 
@@ -77,7 +77,7 @@ class Transformer(EncoderDecoder):
             memory_BSD: of `encode`.
             source_lengths_B: i32[B].
             W: hypotheses a sentence.
-            N: most positions that will be decoded.
+            N: how many positions there is room for.
         """
         B, dtype = memory_BSD.shape[0], jnp.dtype(self.config.dtype)
         heads = self.config.heads
@@ -85,9 +85,20 @@ class Transformer(EncoderDecoder):
         remembered, written = [], []
         for of_layer in params["decoder"]["layers"]:
             remembered.append(layer.apply({"params": of_layer}, memory_BSD, method="remember"))
-            shape = (B * heads, N * W, self.config.width // heads)
-            written.append(KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
+            M, K = N * W, self.config.width // heads
+            written.append(KeysValues(jnp.zeros((B * heads, K, M), dtype), jnp.zeros((B * heads, M, K), dtype)))
         return Cache(tuple(written), tuple(remembered), source_lengths_B)
+
+    @nn.nowrap
+    def grow(self, cache: Cache, W: int, N: int) -> Cache:
+        """The same cache with room for N positions, which are more than before."""
+
+        def longer(written: KeysValues) -> KeysValues:
+            more = N * W - written.values.shape[1]
+            keys = jnp.pad(written.keys, ((0, 0), (0, 0), (0, more)))
+            return KeysValues(keys, jnp.pad(written.values, ((0, 0), (0, more), (0, 0))))
+
+        return cache._replace(written=tuple(map(longer, cache.written)))
 
     @nn.nowrap
     def step(
@@ -110,7 +121,7 @@ class Transformer(EncoderDecoder):
         outer = {name: part for name, part in params.items() if name not in ("encoder", "decoder")}
         x_BWD = self.apply({"params": outer}, tokens_BW, position, N, method="embed")
         seen_BWM = visible(ancestors_BWN, position)
-        S = cache.remembered[0].keys.shape[1]
+        S = cache.remembered[0].values.shape[1]
         seen_BWS = (jnp.arange(S)[None, :] < cache.source_lengths[:, None])[:, None, :]
         written = []
         for of_layer, cached, remembered in zip(

@@ -11,11 +11,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from natjax.decoding import beam
 from natjax.decoding.beam import CTRANSLATE2, FAIRSEQ, Convention, beam_search, score
 from natjax.typing import BOS, Head
 
 N, STATES = 7, 5
 CLOSE = 1e-4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_room():
+    """So that the loop goes on with more room for 2, 4 and then 7 positions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beam, "FIRST_ROOM", 2)
+        yield
 
 
 class Cache(NamedTuple):
@@ -32,6 +41,10 @@ class Tables:
     def start(self, params, memory_BSD, source_lengths_B, W, N):
         unwritten = jnp.full((memory_BSD.shape[0], W, N), 977, jnp.int32)
         return Cache(unwritten, memory_BSD[:, 0, 0].astype(jnp.int32))
+
+    def grow(self, cache, W, N):
+        B, _, room = cache.tokens.shape
+        return cache._replace(tokens=jnp.full((B, W, N), 977, jnp.int32).at[:, :, :room].set(cache.tokens))
 
     def step(self, params, cache, tokens_BW, position, ancestors_BWN):
         tokens = jax.lax.dynamic_update_slice(cache.tokens, tokens_BW[:, :, None], (0, 0, position))
@@ -202,6 +215,24 @@ def test_the_loop_ends_with_the_last_sentence():
     assert translate(table, [7, 7], W=1, sources=[0, 0])[1] == 2
     assert translate(table, [7, 4], W=2, sources=[0, 1])[1] == 4
     assert translate(table, [7, 7], W=2, sources=[0, 1])[1] == 7
+
+
+@pytest.mark.parametrize("W", [1, 3])
+def test_room_changes_nothing(W, monkeypatch):
+    table = np.random.default_rng(10).normal(size=(4, STATES, 8))
+    table[:2, :, 2] += 2.0  # some end early
+    batches = [7, 7, 7, 7], [2, 1, 2, 2], [3, 4, 4, 2]
+    expected = [translate(table, limits, W=W) for limits in batches]
+    for room in (1, 3, 7):
+        monkeypatch.setattr(beam, "FIRST_ROOM", room)
+        run.clear_cache()
+        assert [translate(table, limits, W=W) for limits in batches] == expected
+    run.clear_cache()
+
+
+def test_room_doubles_up_to_the_last_step(monkeypatch):
+    monkeypatch.setattr(beam, "FIRST_ROOM", 16)
+    assert [beam._rooms(n) for n in (1, 16, 17, 80)] == [[1], [16], [16, 17], [16, 32, 64, 80]]
 
 
 def test_penalty_limits_and_prefixes_are_traced():

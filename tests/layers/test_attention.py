@@ -88,8 +88,8 @@ def test_cached_attention_against_a_gathered_cache(position):
     query = generator.normal(size=(B, W, H, K)).astype(np.float32)
     ancestors = generator.integers(0, W, (B, W, N)).astype(np.int32)
     seen = visible(jnp.asarray(ancestors), jnp.int32(position))
-    flat = KeysValues(*(jnp.asarray(part.reshape(B * H, N * W, K)) for part in (keys, values)))
-    out = attend_cached(jnp.asarray(query), flat, seen)
+    flat_keys, flat_values = (jnp.asarray(part.reshape(B * H, N * W, K)) for part in (keys, values))
+    out = attend_cached(jnp.asarray(query), KeysValues(jnp.swapaxes(flat_keys, 1, 2), flat_values), seen)
     for b in range(B):
         for w in range(W):
             # The hypothesis' own keys, copied together: [N, H, K].
