@@ -149,12 +149,11 @@ def _text_bytes(config: Config) -> dict[str, int]:
 
 def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) -> None:
     """Sizes, not checksums, which would read all text at every start. Text that is gone is no mistake."""
-    try:
-        root = Path(expand(config.data.root))
-    except ConfigError:  # nowhere to look: the text is gone
-        return
     for name, size in recorded.items():
-        file = root / getattr(config.data, name)
+        try:
+            file = Path(expand(config.data.root)) / expand(getattr(config.data, name))
+        except ConfigError:  # nowhere to look: the text is gone
+            continue
         if file.is_file() and file.stat().st_size != size:
             raise StoreError(f"{folder}: {file} has changed since the store was made; run natjax prepare again")
 

@@ -233,6 +233,20 @@ def test_scores_are_part_of_the_recipe(config, tmp_path):
         open_prepared(with_scores, tmp_path / "store")
 
 
+def test_text_behind_a_variable_that_has_changed(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILLED", str(tmp_path))
+    (tmp_path / "train.distilled").write_text("".join(f"{line}\n" for line in TARGET))
+    behind = change(config, {"data.train_target": "$DISTILLED/train.distilled"})
+    prepare(behind, tmp_path / "store", silent)
+    open_prepared(behind, tmp_path / "store")
+    with (tmp_path / "train.distilled").open("a") as file:
+        file.write("Noch eine Zeile.\n")
+    with pytest.raises(StoreError, match=r"train\.distilled has changed since the store was made"):
+        open_prepared(behind, tmp_path / "store")
+    monkeypatch.delenv("DISTILLED")  # nobody can tell where the text is: that is no mistake
+    open_prepared(behind, tmp_path / "store")
+
+
 @pytest.mark.parametrize(
     ("scores", "match"),
     [
