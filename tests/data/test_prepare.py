@@ -235,7 +235,7 @@ def test_scores_are_part_of_the_recipe(config, tmp_path):
 
 def test_text_behind_a_variable_that_has_changed(config, tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILLED", str(tmp_path))
-    (tmp_path / "train.distilled").write_text("".join(f"{line}\n" for line in TARGET))
+    shutil.copy(Path(config.data.root) / config.data.train_target, tmp_path / "train.distilled")
     behind = change(config, {"data.train_target": "$DISTILLED/train.distilled"})
     prepare(behind, tmp_path / "store", silent)
     open_prepared(behind, tmp_path / "store")
