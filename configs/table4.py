@@ -16,6 +16,7 @@ def get_config() -> Config:
     training: TrainingConfig = replace(
         hard.training,
         steps=500,
+        batch_frames=1280,
         warmup_steps=50,
         cooldown_steps=400,
         eval_every=500,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from natjax.ablation.grid import teacher_config
 from natjax.ablation.place import Place
-from natjax.config import Config, load_config
+from natjax.config import Config, load_config, validate
 from natjax.data.prepare import corpus_files
 from natjax.distillation.job import Job, Settings
 from natjax.distillation.run import Say, distill
-from natjax.errors import UserError
+from natjax.errors import ConfigError, UserError
 from natjax.training import checkpoint, workdir
 from natjax.training.loop import Watch, train
 
@@ -42,7 +42,10 @@ class Teacher:
             self.folder = Path(named)
             _check_finished(self.folder)
         else:
-            self.config = _on_text_of(load_config(named), place.config)
+            try:
+                self.config = _on_text_of(load_config(named), place.config)
+            except ConfigError as error:
+                raise ConfigError(f"--teacher {error}") from None
 
     def distill(
         self,
@@ -93,6 +96,8 @@ def _check_finished(folder: Path) -> None:
 def _on_text_of(config: Config, grid: Config) -> Config:
     """A teacher's config on the text and the vocabulary of the grid."""
     if config.model.kind != "autoregressive":
-        raise UserError(f"--teacher {config.name}: model.kind={config.model.kind}; name an autoregressive config")
+        raise ConfigError(f"{config.name}: model.kind={config.model.kind} is no teacher; name an autoregressive config")
     text = {name: getattr(grid.data, name) for name in _TEXT}
-    return replace(config, data=replace(config.data, store="", **text), vocab=grid.vocab)
+    made = replace(config, data=replace(config.data, store="", **text), vocab=grid.vocab)
+    validate(made)
+    return made
