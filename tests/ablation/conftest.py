@@ -25,9 +25,10 @@ def config():
     made = tiny.changed(tiny.small(), steps=4, eval_every=4, save_every=4, keep_last=1, keep_best=1, eval_sentences=4)
     return dataclasses.replace(
         made,
-        data=dataclasses.replace(made.data, buckets=1, max_length=24),
+        data=dataclasses.replace(made.data, buckets=1),
         model=dataclasses.replace(made.model, posterior_layers=1),
-        decoding=dataclasses.replace(made.decoding, beam_size=2, max_source_length=24),
+        # An untrained teacher goes on until it may not any more, and what it says must not be too long to train on.
+        decoding=dataclasses.replace(made.decoding, beam_size=2, max_length_ratio=0.5),
     )
 
 
