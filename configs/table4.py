@@ -15,12 +15,12 @@ def get_config() -> Config:
     hard = load_config("hard")
     training: TrainingConfig = replace(
         hard.training,
-        steps=500,
+        steps=400,
         batch_frames=1280,
         warmup_steps=50,
-        cooldown_steps=400,
-        eval_every=500,
-        save_every=500,
+        cooldown_steps=320,
+        eval_every=400,
+        save_every=400,
         log_every=50,
         keep_last=1,
         keep_best=1,
@@ -28,7 +28,7 @@ def get_config() -> Config:
     return replace(
         hard,
         name="table4",
-        # The longest few sentences in a hundred are left out: all others fit one shape with little padding.
+        # The few longest sentences are left out: all others fit one shape with little padding.
         data=replace(hard.data, max_length=20, buckets=1),
         model=replace(hard.model, width=96, feed_forward=384, ratio=2.0, dropout=0.1, posterior_layers=1),
         training=training,

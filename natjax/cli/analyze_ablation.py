@@ -136,6 +136,7 @@ def _tell(place: "Place", found: "list[RowResult]", left_out: list[str]) -> None
 
     _write(place, found)
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 150)  # cut cells say nothing; a narrow terminal wraps them
     table = Table(box=SIMPLE)
     for number, heading in enumerate(report.headings(found)):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
