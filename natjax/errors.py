@@ -45,6 +45,10 @@ class WorkdirError(UserError):
     """A workdir that cannot be used: of another config, without a needed file, not writable."""
 
 
+class BusyError(WorkdirError):
+    """Another process is at work in a folder."""
+
+
 class CheckpointError(UserError):
     """No usable checkpoint, or a checkpoint that cannot be written."""
 

@@ -36,6 +36,8 @@ ALLOWED = {
     "natjax.analysis": DATA | {"natjax.analysis", "natjax.evaluation"},
     "natjax.distillation": DATA | {"natjax.distillation", "natjax.analysis", "natjax.evaluation", "natjax.training",
                                    "natjax.translator"},
+    "natjax.ablation": DATA | {"natjax.ablation", "natjax.distillation", "natjax.evaluation", "natjax.training",
+                               "natjax.translator"},
     "natjax.export": OBJECTIVES | DATA | {"natjax.training", "natjax.export"},
     "natjax.cli": None,  # everything
     "natjax.__main__": {"natjax.cli"},

@@ -16,7 +16,7 @@ from natjax.cli.runtime import watched_stdout
 from natjax.errors import UserError
 
 VERBS = ("demo", "prepare", "train", "translate", "score", "evaluate", "distill", "analyze", "export", "configs")
-OVERRIDES = ("prepare", "train")  # verbs that take --section.field value
+OVERRIDES = ("prepare", "train", "analyze")  # verbs that take --section.field value, or look at it themselves
 
 DESCRIPTION = "Fully non-autoregressive translation: train it, translate with it, measure it."
 EPILOG = """start here:

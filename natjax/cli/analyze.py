@@ -1,71 +1,36 @@
-"""natjax analyze: what data are like."""
+"""natjax analyze: one module of `cli` for each thing that can be looked at."""
 
 import argparse
-import json
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from natjax.analysis.data import DataReport
+from natjax.cli import analyze_ablation, analyze_data
 
-SUMMARY = "what a parallel corpus is like, and what another target side changes: ambiguity, reordering, words"
+SUMMARY = "what data are like; what each technique of the paper does"
 EPILOG = """examples:
   natjax analyze data --source train.en --target train.de
-  natjax analyze data --source train.en --target train.de --other-target train.distilled.de --json
+  natjax analyze ablation table4 --output runs/table4
 
-The measures are those that distillation is meant to change: conditional entropy of target words given the source word
-that they are aligned with (Zhou et al. 2020), order kept (fuzzy reordering score), length ratio, words used, copies,
-repetitions. docs/distillation.md tells how each is computed.
+Each has its own help: natjax analyze data --help, natjax analyze ablation --help.
 """
+
+_WHATS = {"data": analyze_data, "ablation": analyze_ablation}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of the verb."""
-    parser.add_argument("what", metavar="WHAT", choices=("data",), help="data: a parallel corpus")
-    parser.add_argument("--source", metavar="F", required=True, help="source text, one sentence a line")
-    parser.add_argument("--target", metavar="F", required=True, help="its target text")
-    parser.add_argument("--other-target", metavar="F", help="another target text of the same source, to compare")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    """Declares what there is to analyze, each with options of its own."""
+    whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for what, module in _WHATS.items():
+        module.add_arguments(
+            whats.add_parser(
+                what,
+                help=module.SUMMARY,
+                description=module.SUMMARY,
+                epilog=module.EPILOG,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+        )
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Measures and prints. Raises UserError for files that cannot be used."""
-    from natjax.analysis.data import describe
-    from natjax.data.corpus import read_parallel
-
-    names = [name for name in (args.target, args.other_target) if name]
-    reports = [describe(*read_parallel(args.source, name)) for name in names]
-    if args.json:
-        print(json.dumps({name: report.as_dict() for name, report in zip(("target", "other_target"), reports)}))
-    else:
-        print_table(dict(zip(names, reports)))
-    return 0
-
-
-_ROWS = {
-    "conditional_entropy": ("conditional entropy (nats)", "{:.3f}"),
-    "monotonicity": ("order kept (1: all)", "{:.3f}"),
-    "length_ratio": ("target / source tokens", "{:.3f}"),
-    "target_types": ("target vocabulary used", "{:,}"),
-    "target_tokens": ("target tokens", "{:,}"),
-    "type_token_ratio": ("types / tokens", "{:.4f}"),
-    "copied_percent": ("target equals source", "{:.2f}%"),
-    "repeated_percent": ("repeated words", "{:.2f}%"),
-    "pairs": ("pairs", "{:,}"),
-    "aligned_pairs": ("of these aligned", "{:,}"),
-}
-
-
-def print_table(reports: "dict[str, DataReport]") -> None:
-    """Prints reports side by side, each under its heading."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("", box=SIMPLE)
-    for heading in reports:
-        table.add_column(escape(heading), justify="right")
-    for field, (label, form) in _ROWS.items():
-        values = [getattr(report, field) for report in reports.values()]
-        table.add_row(label, *("-" if value is None else form.format(value) for value in values))
-    Console().print(table)
+    """Runs the one that was named."""
+    return _WHATS[args.what].run(args, rest)

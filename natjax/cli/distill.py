@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 def _tell(metadata: dict, output: str) -> None:
     from natjax.analysis.data import DataReport
-    from natjax.cli.analyze import print_table
+    from natjax.cli.analyze_data import print_table
 
     counts, cut = metadata["counts"], metadata["first_cut_lines"]
     said = [f"{counts[name]:,} {name.replace('_', ' ')}" for name in counts if counts[name]]

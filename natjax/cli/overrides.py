@@ -19,7 +19,7 @@ def config_of(args: argparse.Namespace, rest: list[str]) -> Config | None:
     Raises:
         ConfigError: see `natjax.config` and `override`.
     """
-    config = override(load_config(args.config), rest, [name for name in vars(args) if name != "config"])
+    config = override(load_config(args.config), rest, [name for name in vars(args) if name not in ("config", "what")])
     if args.fields:
         sys.stdout.write(fields_help(config))
         return None

@@ -34,11 +34,11 @@ class Noise(NamedTuple):
         return Noise(mix32(self.seed ^ mix32(salt_u32 + np.uint32(0x9E3779B9))), self.rows)
 
 
-def step_noise(seed: int, step: Array, rows: int) -> Noise:
+def step_noise(seed: int | Array, step: Array, rows: int) -> Noise:
     """Noise of one training step.
 
     Args:
-        seed: the run's seed.
+        seed: the run's seed, a number or u32[]; the latter may differ from run to run of one compiled program.
         step: i32[], the step.
         rows: B, rows of the global batch.
     """
@@ -57,8 +57,9 @@ def sentence_noise(seed: int, ids_BS: Array) -> Noise:
     return _origin(seed, jnp.where(ids_BS == 0, jnp.uint32(0), mixed_BS).sum(axis=1, dtype=jnp.uint32))
 
 
-def _origin(seed: int, rows_B: Array) -> Noise:
-    return Noise(mix32(jnp.uint32(seed & 0xFFFFFFFF)), rows_B)
+def _origin(seed: int | Array, rows_B: Array) -> Noise:
+    seed_u32 = jnp.uint32(seed & 0xFFFFFFFF) if isinstance(seed, int) else seed
+    return Noise(mix32(seed_u32), rows_B)
 
 
 def mix32(x: Array) -> Array:

@@ -166,6 +166,7 @@ class _Run:
 
     def updates(self, state: State) -> None:
         training, first = self.config.training, int(state.step)
+        seed = jax.device_put(np.uint32(training.seed))
         self._seconds_before, self._waited = self.metrics.seconds, 0.0
         self.tally = _Tally()
         if first:
@@ -177,7 +178,7 @@ class _Run:
         with Feed(self.make_batch, first, training.steps) as feed:
             pending: tuple[int, Batch, StepReport] | None = None
             for step, batch in feed:
-                state, report = self.train_step(state, to_device(batch))
+                state, report = self.train_step(state, to_device(batch), seed)
                 if pending:  # read while this step runs
                     self.tally.add(*self._checked(*pending))
                 pending = (step + 1, batch, report)

@@ -16,7 +16,9 @@ class StopRequest:
     Ctrl-C ends the program at once. Outside the main thread of a program, where no handler may be set, nothing happens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, until_deferred: str = "before this run added anything; run the same command again") -> None:
+        """Args: until_deferred: how the line ends that tells of a signal before `defer`."""
+        self._until_deferred = until_deferred
         self.signal: signal.Signals | None = None
         self._deferred = False
         self._previous: dict[signal.Signals, object] = {}
@@ -27,18 +29,20 @@ class StopRequest:
                 self._previous[number] = signal.signal(number, self._notice)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        # One that the work inside did not heed, since it was about to end, is for the work around it.
+        outer = getattr(self._previous.get(self.signal), "__self__", None)
+        if isinstance(outer, StopRequest) and not (kind and issubclass(kind, Interrupted | KeyboardInterrupt)):
+            outer._notice(self.signal, None)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         if not self._deferred:
-            raise self.interrupted(
-                f"stopped by {self.signal.name} before this run added anything; run the same command again"
-            )
+            raise self.interrupted(f"stopped by {self.signal.name} {self._until_deferred}")
 
     def defer(self) -> None:
         """From now on there is something to save."""

@@ -41,11 +41,14 @@ def to_device(batch: Batch) -> DeviceBatch:
 
 def make_train_step(
     model: Model, objective: Objective, config: Config
-) -> Callable[[State, DeviceBatch], tuple[State, StepReport]]:
-    """The compiled step; one program for each bucket shape. The state is donated."""
+) -> Callable[[State, DeviceBatch, Array], tuple[State, StepReport]]:
+    """The compiled step, `(state, batch, seed u32[]) -> (state, report)`; one program for each bucket shape.
 
-    def train_step(state: State, batch: DeviceBatch) -> tuple[State, StepReport]:
-        noise = step_noise(config.training.seed, state.step, batch.source.shape[0])
+    The seed is an argument, so that runs which differ in nothing else share what is compiled. The state is donated.
+    """
+
+    def train_step(state: State, batch: DeviceBatch, seed: Array) -> tuple[State, StepReport]:
+        noise = step_noise(seed, state.step, batch.source.shape[0])
         progress = state.step.astype(jnp.float32) / np.float32(config.training.steps)
 
         def total_of(params: PyTree) -> tuple[Array, Sums]:

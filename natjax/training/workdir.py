@@ -15,7 +15,7 @@ import jax
 from natjax import atomic, models
 from natjax.config import Config, differing_fields, from_json, to_json
 from natjax.data.vocab import Vocabularies
-from natjax.errors import CheckpointError, WorkdirError
+from natjax.errors import BusyError, CheckpointError, WorkdirError
 from natjax.evaluation.report import commit, versions
 from natjax.training import checkpoint
 from natjax.typing import PyTree
@@ -51,7 +51,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Makes a workdir and keeps every other training out of it. One that stays empty is removed again.
 
     Raises:
-        WorkdirError: a training is running there, or the folder cannot be made.
+        BusyError: a training is running there.
+        WorkdirError: the folder cannot be made.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     with _refused(folder):
@@ -61,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise WorkdirError(
+                    raise BusyError(
                         f"{folder}: another training is running there; wait for it, or name another workdir"
                     ) from None
                 yield

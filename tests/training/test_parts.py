@@ -223,3 +223,27 @@ def test_signals_set_a_flag_and_a_second_interrupt_ends():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_comes_at_the_end_of_inner_work_stops_the_outer():
+    def inner(error=None):
+        with StopRequest() as stop:
+            stop.defer()
+            os.kill(os.getpid(), signal.SIGTERM)  # which this work, done as it is, does not look at
+            if error:
+                raise error
+
+    with pytest.raises(Interrupted, match="by SIGTERM between two runs") as caught, StopRequest("between two runs"):
+        inner()
+    assert caught.value.exit_code == 75
+    with StopRequest() as outer:
+        outer.defer()
+        inner()
+        assert outer.signal == signal.SIGTERM
+    with StopRequest() as outer:
+        outer.defer()
+        with pytest.raises(Interrupted, match="saved"):
+            inner(Interrupted("saved", exit_code=75))
+        assert not outer.requested  # it is told already
+    inner()  # nothing around it: as before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

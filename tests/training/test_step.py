@@ -1,0 +1,50 @@
+"""The compiled step: what it shares between runs, and that the seed that it is given is the run's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from natjax.training.loop import train
+from natjax.training.state import new_state
+from natjax.training.step import make_train_step
+
+
+@pytest.fixture(scope="module")
+def step():
+    """(the step of a run with seed 1, that of one with seed 7, a state and a batch)."""
+    made, model, objective, params = tiny.build(latents="vae", posterior_layers=1)
+    steps = [make_train_step(model, objective, tiny.changed(made, seed=seed)) for seed in (1, 7)]
+    return *steps, new_state(params, made.training), tiny.batch()
+
+
+def test_runs_that_differ_in_their_seed_share_their_program(step):
+    one, seven, state, batch = step
+    texts = [made.lower(state, batch, jnp.uint32(seed)).as_text() for made, seed in ((one, 1), (seven, 7))]
+    assert texts[0] == texts[1]
+
+
+def test_the_seed_that_is_given_decides(step):
+    one, _, state, batch = step
+    losses = [float(one(jax.tree.map(jnp.copy, state), batch, jnp.uint32(s))[1].total) for s in (1, 1, 7, 2**32 - 1)]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+def test_a_second_seed_compiles_nothing(config, tmp_path):
+    """All programs of a run, and not the step alone, are found on disk by the next one."""
+    cache, before = tmp_path / "cache", jax.config.jax_compilation_cache_dir
+    try:
+        counts = []
+        for seed in (1, 2):
+            jax.clear_caches()
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+            train(tiny.changed(config, seed=seed), tmp_path / f"seed{seed}")
+            counts.append(len([file for file in cache.iterdir() if file.name.endswith("-cache")]))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert counts[0] > 3
+    assert counts[0] == counts[1]
