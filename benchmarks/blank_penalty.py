@@ -42,7 +42,7 @@ def main() -> None:
         for split in ("valid", "test"):
             sources, references = embedded_text("demo", split, SENTENCES)
             for penalty in PENALTIES:
-                texts = Translator.load(folder, blank_penalty=penalty).translate(sources)
+                texts = Translator.load(folder, decoding={"blank_penalty": penalty}).translate(sources)
                 right = [exactly_valid("demo", s, t) for s, t in zip(sources, texts)]
                 found = {"exactly_valid": 100 * sum(right) / len(right), "bleu": score(texts, references).bleu}
                 metrics |= {f"seed{seed}_{split}_{name}_at_{penalty}": value for name, value in found.items()}

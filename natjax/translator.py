@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +121,7 @@ class Translator:
         path: str | Path,
         *,
         decode: str | None = None,
-        blank_penalty: float | None = None,
+        decoding: Mapping[str, Any] | None = None,
         say: Callable[[str], None] = _warn,
     ) -> "Translator":
         """Loads a workdir.
@@ -131,21 +131,19 @@ class Translator:
                 is used; of an unfinished run, the latest checkpoint.
             decode: "greedy", or for autoregressive models "beam" with the config's `decoding.beam_size` and
                 `length_penalty`, which is their default.
-            blank_penalty: in place of the config's `decoding.blank_penalty`.
+            decoding: fields of the config's decoding section, in place of what it says.
             say: told of damaged weights that are passed over; a Python warning unless given.
 
         Raises:
             WorkdirError: something that translating needs is not there.
             CheckpointError: the weights are damaged.
-            ConfigError: the blank's penalty is out of range, or the model was trained with a loss that has no blank.
+            ConfigError: a field of `decoding` is out of range, or not for this model.
             UserError: a way of decoding that does not exist, or not for this model.
         """
         config, vocabularies, params = workdirs.load_model(Path(path), say)
-        if blank_penalty is not None:
-            if config.objective.loss != "ctc":
-                raise ConfigError(f"{path}: trained with {config.objective.loss}, which has no blank to hold back")
-            config = replace(config, decoding=replace(config.decoding, blank_penalty=float(blank_penalty)))
-            validate(config)
+        config = replace(config, decoding=replace(config.decoding, **(decoding or {})))
+        validate(config)
+        _check_applies(path, config, decoding or {})
         return cls(config, vocabularies, params, decode=decode)
 
     def with_params(self, params: PyTree) -> "Translator":
@@ -331,6 +329,23 @@ class _Segment(NamedTuple):
     score: float
     seconds: float
     hypotheses: list[tuple[list[int], float]]
+
+
+def _check_applies(path: str | Path, config: Config, decoding: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a field is given that changes nothing for this model."""
+    is_nat, loss = config.model.kind == "nat", config.objective.loss
+    has = {
+        "blank_penalty": (is_nat and loss == "ctc", "blank to hold back"),
+        "length_candidates": (is_nat and config.objective.needs_length, "length to predict"),
+        "length_multiplier": (is_nat and config.objective.needs_length, "length to predict"),
+        "latent_temperature": (config.model.latents == "vae", "latents to draw"),
+        **dict.fromkeys(("beam_size", "length_penalty", "max_length_ratio"), (not is_nat, "beam")),
+    }
+    for name in decoding:
+        applies, what = has.get(name, (True, ""))
+        if not applies:
+            how = f"trained with {loss}" if is_nat else "autoregressive"
+            raise ConfigError(f"{path}: {how}, which has no {what}; leave decoding.{name} out")
 
 
 class _Segments(NamedTuple):

@@ -244,18 +244,22 @@ def test_the_config_holds_the_blank_back(translator, params):
     assert emitted(3.5) == {translator.vocabularies.target.pieces([9])[0]}
 
 
-def test_a_model_without_blanks_has_none_to_hold_back(vocabularies, monkeypatch):
+def test_fields_of_decoding_that_a_model_has_no_use_for(vocabularies, monkeypatch):
     config = tiny.config()
-    for loss, penalty, message in (
-        ("ce", 1.0, "trained with ce, which has no blank"),
-        ("axe", 1.0, "trained with axe, which has no blank"),
-        ("ctc", -1.0, "blank_penalty"),
+    for loss, name, value, message in (
+        ("ce", "blank_penalty", 1.0, "trained with ce, which has no blank"),
+        ("axe", "blank_penalty", 1.0, "trained with axe, which has no blank"),
+        ("ctc", "blank_penalty", -1.0, "decoding.blank_penalty: must be from 0"),
+        ("ctc", "length_multiplier", 1.1, "trained with ctc, which has no length to predict"),
+        ("ctc", "latent_temperature", 0.5, "has no latents to draw; leave decoding.latent_temperature out"),
+        ("axe", "beam_size", 4, "has no beam"),
     ):
         kept = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
         monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_, kept=kept: (kept, vocabularies, None))
         with pytest.raises(ConfigError, match=message):
-            Translator.load("runs/a", blank_penalty=penalty)
-    assert Translator.load("runs/a", blank_penalty=0.75).config.decoding.blank_penalty == 0.75
+            Translator.load("runs/a", decoding={name: value})
+    monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_: (config, vocabularies, None))
+    assert Translator.load("runs/a", decoding={"blank_penalty": 0.75}).config.decoding.blank_penalty == 0.75
 
 
 def test_too_little_memory_is_one_line():

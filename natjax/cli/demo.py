@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     ]
     _train(ctc, workdir, "CTC")
     for system, penalty in (("CTC, plain argmax", 0.0), ("CTC", ctc.decoding.blank_penalty)):
-        rows.append(_score(system, Translator.load(workdir, blank_penalty=penalty), test, difficulty))
+        rows.append(_score(system, Translator.load(workdir, decoding={"blank_penalty": penalty}), test, difficulty))
 
     console.print(_table(rows, len(test.sources), ctc.training.steps))
     atomic.write_text(workdir / "demo.json", _as_json(rows, ctc, len(test.sources)))

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from natjax.cli.model import add_decoding, load
+from natjax.cli.model import add_decoding, decoding_of, load
 from natjax.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """
     if args.model and not args.source:
         raise UserError("--model needs the text to translate; add --source FILE")
-    if args.blank_penalty is not None and not args.model:
-        raise UserError("--blank-penalty is for the translations of a model; use it with --model only")
+    if decoding_of(args) and not args.model:
+        raise UserError("--decoding.* is for the translations of a model; use it with --model only")
     if args.output and not args.model:
         raise UserError("--output writes the translations of a model; use it with --model only")
     if args.output and not Path(args.output).parent.is_dir():

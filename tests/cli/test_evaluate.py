@@ -57,8 +57,8 @@ def translator(monkeypatch):
         config = tiny.config()
 
         @classmethod
-        def load(cls, path, *, decode, blank_penalty, say):
-            cls.loaded.append((path, decode, blank_penalty))
+        def load(cls, path, *, decode, decoding, say):
+            cls.loaded.append((path, decode, decoding))
             return cls()
 
         def warm_up(self, lines):
@@ -129,13 +129,13 @@ def test_a_model_translates_the_source(translator, files, tmp_path, capsys):
     output = tmp_path / "hyp"
     arguments = ["--model", "runs/a", "--source", files("src", "abc"), "--reference", files("ref", REFERENCES)]
     report = run_json([*arguments, "--output", str(output), "--decode", "beam"], capsys)
-    assert translator.loaded == [("runs/a", "beam", None)]
+    assert translator.loaded == [("runs/a", "beam", {})]
     assert report["bleu"] == score(HYPOTHESES, [[line] for line in REFERENCES]).bleu
     assert 0 <= report["seconds"] < 4  # neither warming up nor compiling
     assert output.read_text(encoding="utf-8") == "".join(line + "\n" for line in HYPOTHESES)
-    run([*arguments, "--blank-penalty", "0.5"])
+    run([*arguments, "--decoding.blank-penalty", "0.5"])
     assert "seconds" in capsys.readouterr().out
-    assert translator.loaded[-1] == ("runs/a", None, 0.5)
+    assert translator.loaded[-1] == ("runs/a", None, {"blank_penalty": 0.5})
 
 
 def test_cut_source_lines_are_told_on_stderr(translator, files, capsys):
@@ -182,7 +182,11 @@ def test_a_plugin_adds_its_scores(inputs, files, capsys):
             UserError,
             "ref: is read, too; name another file for --output",
         ),
-        (["--hypothesis", "{ref}", "--reference", "{ref}", "--blank-penalty", "1"], UserError, "with --model only"),
+        (
+            ["--hypothesis", "{ref}", "--reference", "{ref}", "--decoding.blank-penalty", "1"],
+            UserError,
+            "with --model only",
+        ),
         (
             ["--model", "runs/a", "--source", "{ref}", "--reference", "{ref}", "--output", "{missing}/hyp"],
             UserError,
