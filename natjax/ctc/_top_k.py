@@ -69,18 +69,23 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
     return _compiled_top_k(lax.stop_gradient(Head(hidden, kernel, bias)), k)
 
 
-def largest(scores_RV: Array, k: int) -> tuple[Array, Array]:
-    """The k greatest columns of each row: their values and indices [R, k], the lowest index first among equals."""
+def largest(scores_RV: Array, k: int, bias_V: Array | None = None) -> tuple[Array, Array]:
+    """The k greatest columns of each row: their values and indices [R, k], the lowest index first among equals.
+
+    The bias is added to maxima and candidates as they are read, and the sum of all is never stored.
+    """
     R, V = scores_RV.shape
+    bias_V = jnp.zeros((V,), scores_RV.dtype) if bias_V is None else bias_V
     size = _group_size(V, k)
     groups = -(-V // size)
     if k >= groups:
-        return _sorted_first(scores_RV, k)
-    padded_RV = jnp.pad(scores_RV, ((0, 0), (0, groups * size - V)), constant_values=-jnp.inf)
-    grouped_RGX = padded_RV.reshape(R, groups, size)
+        return _sorted_first(scores_RV + bias_V[None, :], k)
+    padding = 0, groups * size - V
+    grouped_RGX = jnp.pad(scores_RV, ((0, 0), padding), constant_values=-jnp.inf).reshape(R, groups, size)
+    bias_GX = jnp.pad(bias_V, padding).reshape(groups, size)
     # In order of their ids, so that equal columns keep theirs.
-    group_Rk = jnp.sort(_sorted_first(grouped_RGX.max(axis=-1), k)[1], axis=-1)
-    candidates_RkX = jnp.take_along_axis(grouped_RGX, group_Rk[..., None], axis=1)
+    group_Rk = jnp.sort(_sorted_first((grouped_RGX + bias_GX[None]).max(axis=-1), k)[1], axis=-1)
+    candidates_RkX = jnp.take_along_axis(grouped_RGX, group_Rk[..., None], axis=1) + bias_GX[group_Rk]
     best_Rk, place_Rk = _sorted_first(candidates_RkX.reshape(R, k * size), k)
     return best_Rk, jnp.take_along_axis(group_Rk, place_Rk // size, axis=1) * size + place_Rk % size
 
@@ -105,9 +110,12 @@ def _compiled_top_k(head: Head, k: int) -> TopK:
     kernel_DV = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
 
     def body(hidden_RD: Array) -> tuple[Array, Array, Array]:
-        logits_RV = _head.logits(hidden_RD.astype(kernel_DV.dtype), kernel_DV, head.bias)
-        best_Rk, ids_Rk = largest(logits_RV, k)
-        return ids_Rk, best_Rk, log_normaliser(logits_RV)
+        # Kept apart from its surroundings: fused with these, the product of a single row takes XLA on CPU far longer.
+        hidden_RD = lax.optimization_barrier(hidden_RD.astype(kernel_DV.dtype))
+        product_RV = lax.optimization_barrier(_head.product(hidden_RD, kernel_DV, 1, 0))
+        bias_V = None if head.bias is None else head.bias.astype(product_RV.dtype)
+        best_Rk, ids_Rk = largest(product_RV, k, bias_V)
+        return ids_Rk, best_Rk, log_normaliser(product_RV, bias_V)
 
     parts = lax.map(body, _head.strided(head.hidden.reshape(B * T, D), number, 0))
     ids_Rk, best_Rk, lse_R = (_head.joined(part, B * T, 0) for part in parts)
