@@ -37,7 +37,7 @@ class TopK(NamedTuple):
     lse: Array
 
 
-def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = None) -> TopK:
+def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = None, transposed: bool = False) -> TopK:
     """The k greatest of the logits hidden · kernel + bias, frame by frame. k = 1 is greedy decoding.
 
     Logits exist for some rows at a time. Carries no gradient.
@@ -48,6 +48,8 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
         kernel: [D, V], of any floating dtype.
         k: how many, 1..V.
         bias: [V], or None.
+        transposed: whether the kernel is given as [V, D], a table of the tokens' vectors. Where the output shares one
+            with the input, hand over that and not its transpose: for a single row XLA on CPU would turn it each time.
 
     Returns:
         Ids, logits and log Σ exp.
@@ -63,10 +65,11 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
         >>> best.ids.tolist(), best.logits.tolist()
         ([[[1, 2]]], [[[2.0, 2.0]]])
     """
-    validate_head(hidden, kernel, bias)
-    if not 1 <= k <= kernel.shape[1]:
-        raise ValueError(f"k must lie in 1..{kernel.shape[1]} (kernel has V = {kernel.shape[1]}), got {k}")
-    return _compiled_top_k(lax.stop_gradient(Head(hidden, kernel, bias)), k)
+    validate_head(hidden, kernel.T if transposed else kernel, bias)
+    V = kernel.shape[0 if transposed else 1]
+    if not 1 <= k <= V:
+        raise ValueError(f"k must lie in 1..{V} (kernel has V = {V}), got {k}")
+    return _compiled_top_k(lax.stop_gradient(Head(hidden, kernel, bias)), k, transposed)
 
 
 def largest(scores_RV: Array, k: int, bias_V: Array | None = None) -> tuple[Array, Array]:
@@ -103,16 +106,14 @@ def _group_size(vocabulary: int, k: int) -> int:
     return min(128, max(8, 1 << round(math.log2(vocabulary / k) / 2)))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _compiled_top_k(head: Head, k: int) -> TopK:
-    (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _compiled_top_k(head: Head, k: int, transposed: bool) -> TopK:
+    (B, T, D), V = head.hidden.shape, head.kernel.shape[0 if transposed else 1]
     number = _head.pieces(B * T, V * _head.accumulator(head.hidden).itemsize, BYTES)
-    kernel_DV = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
+    kernel = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
 
     def body(hidden_RD: Array) -> tuple[Array, Array, Array]:
-        # Kept apart from its surroundings: fused with these, the product of a single row takes XLA on CPU far longer.
-        hidden_RD = lax.optimization_barrier(hidden_RD.astype(kernel_DV.dtype))
-        product_RV = lax.optimization_barrier(_head.product(hidden_RD, kernel_DV, 1, 0))
+        product_RV = _head.product(hidden_RD.astype(kernel.dtype), kernel, 1, 1 if transposed else 0)
         bias_V = None if head.bias is None else head.bias.astype(product_RV.dtype)
         best_Rk, ids_Rk = largest(product_RV, k, bias_V)
         return ids_Rk, best_Rk, log_normaliser(product_RV, bias_V)
