@@ -121,7 +121,7 @@ def main() -> None:
     from natjax import models
     from natjax.cli.runtime import set_up_jax
     from natjax.config import Config, ModelConfig
-    from natjax.decoding import single_pass
+    from natjax.decoding import autoregressive
     from natjax.evaluation.report import write_result
     from natjax.export.ctranslate2 import specification
     from natjax.typing import EOS
@@ -137,7 +137,7 @@ def main() -> None:
         spec.optimize(quantization="float32")
         spec.save(folder)
         engine = ctranslate2.Translator(folder, compute_type="float32", inter_threads=1, intra_threads=1)
-    params = single_pass.prepare(params, jnp.float32)
+    params = autoregressive.prepare(params, jnp.float32)
     metrics: dict[str, float] = {}
     for beam in (1, BEAM):
         for batch in (32, 1):

@@ -64,7 +64,7 @@ class Translator:
     Attributes:
         config: of the run.
         vocabularies: of the run.
-        params: the weights, in the form that the compiled pass takes them (`single_pass.prepare`).
+        params: the weights, in the form that the compiled pass takes them (`prepare` in `decoding`).
 
     >>> translator = Translator.load("runs/demo")                   # doctest: +SKIP
     >>> translator.translate(["The very clever boy often feeds the dog here."])   # doctest: +SKIP
@@ -113,7 +113,10 @@ class Translator:
         self.params = self._prepared(params)
 
     def _prepared(self, params: PyTree | None) -> PyTree | None:
-        return None if params is None else single_pass.prepare(params, self.config.model.dtype)
+        if params is None:
+            return None
+        how = autoregressive if self.config.model.kind == "autoregressive" else single_pass
+        return how.prepare(params, self.config.model.dtype)
 
     @classmethod
     def load(

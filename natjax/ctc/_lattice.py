@@ -59,21 +59,26 @@ def log_sum_exp(values: Array) -> Array:
     return jnp.squeeze(peak, -1) + jnp.log(jnp.sum(jnp.exp(values - peak), axis=-1))
 
 
-def log_normaliser(logits: Array) -> Array:
-    """`log_sum_exp` over a vocabulary, which on one CPU reads the logits once where it can.
+def log_normaliser(logits: Array, bias: Array | None = None) -> Array:
+    """`log_sum_exp` of logits [..., V] (+ bias [V]), which on one CPU reads the logits once where it can.
 
     Subtracting the maximum keeps exp from leaving the range of floats, and costs a pass over all logits. Where the
     plain sum has stayed well within the range, subtracting would change nothing but the rounding: only other rows pay
     for it. The choice is made row by row, so that no row's bits depend on its company. Accelerators make one pass of
     both in any case, and several devices would have to agree whether any row needs the second.
     """
+
+    def biased(logits: Array) -> Array:
+        return logits if bias is None else logits + bias.reshape((1,) * (logits.ndim - 1) + bias.shape)
+
     if jax.default_backend() != "cpu" or jax.device_count() > 1:
-        return log_sum_exp(logits)
-    total = jnp.sum(jnp.exp(logits), axis=-1)
+        return log_sum_exp(biased(logits))
+    total = jnp.sum(jnp.exp(biased(logits)), axis=-1)
     # Above the lower bound, what single terms lose below 1e-38 does not matter, whatever their number. NaN is not fine.
     # Under vmap the cond becomes a select, so that both paths are paid; so does what stands on padded frames choose.
     fine = (total > 1e-20) & (total < 1e35)
-    careful = jax.lax.cond(jnp.all(fine), lambda _: jnp.zeros_like(total), log_sum_exp, logits)
+    # The sum with the bias is made inside: handed to the cond it would have to be stored.
+    careful = jax.lax.cond(jnp.all(fine), lambda _: jnp.zeros_like(total), lambda x: log_sum_exp(biased(x)), logits)
     return jnp.where(fine, jnp.log(total), careful)
 
 

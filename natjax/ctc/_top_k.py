@@ -37,7 +37,7 @@ class TopK(NamedTuple):
     lse: Array
 
 
-def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = None) -> TopK:
+def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = None, transposed: bool = False) -> TopK:
     """The k greatest of the logits hidden · kernel + bias, frame by frame. k = 1 is greedy decoding.
 
     Logits exist for some rows at a time. Carries no gradient.
@@ -48,6 +48,8 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
         kernel: [D, V], of any floating dtype.
         k: how many, 1..V.
         bias: [V], or None.
+        transposed: whether the kernel is given as [V, D], a table of the tokens' vectors. Where the output shares one
+            with the input, hand over that and not its transpose: for a single row XLA on CPU would turn it each time.
 
     Returns:
         Ids, logits and log Σ exp.
@@ -63,24 +65,30 @@ def linear_top_k(hidden: Array, kernel: Array, k: int, *, bias: Array | None = N
         >>> best.ids.tolist(), best.logits.tolist()
         ([[[1, 2]]], [[[2.0, 2.0]]])
     """
-    validate_head(hidden, kernel, bias)
-    if not 1 <= k <= kernel.shape[1]:
-        raise ValueError(f"k must lie in 1..{kernel.shape[1]} (kernel has V = {kernel.shape[1]}), got {k}")
-    return _compiled_top_k(lax.stop_gradient(Head(hidden, kernel, bias)), k)
+    validate_head(hidden, kernel.T if transposed else kernel, bias)
+    V = kernel.shape[0 if transposed else 1]
+    if not 1 <= k <= V:
+        raise ValueError(f"k must lie in 1..{V} (kernel has V = {V}), got {k}")
+    return _compiled_top_k(lax.stop_gradient(Head(hidden, kernel, bias)), k, transposed)
 
 
-def largest(scores_RV: Array, k: int) -> tuple[Array, Array]:
-    """The k greatest columns of each row: their values and indices [R, k], the lowest index first among equals."""
+def largest(scores_RV: Array, k: int, bias_V: Array | None = None) -> tuple[Array, Array]:
+    """The k greatest columns of each row: their values and indices [R, k], the lowest index first among equals.
+
+    The bias is added to maxima and candidates as they are read, and the sum of all is never stored.
+    """
     R, V = scores_RV.shape
+    bias_V = jnp.zeros((V,), scores_RV.dtype) if bias_V is None else bias_V
     size = _group_size(V, k)
     groups = -(-V // size)
     if k >= groups:
-        return _sorted_first(scores_RV, k)
-    padded_RV = jnp.pad(scores_RV, ((0, 0), (0, groups * size - V)), constant_values=-jnp.inf)
-    grouped_RGX = padded_RV.reshape(R, groups, size)
+        return _sorted_first(scores_RV + bias_V[None, :], k)
+    padding = 0, groups * size - V
+    grouped_RGX = jnp.pad(scores_RV, ((0, 0), padding), constant_values=-jnp.inf).reshape(R, groups, size)
+    bias_GX = jnp.pad(bias_V, padding).reshape(groups, size)
     # In order of their ids, so that equal columns keep theirs.
-    group_Rk = jnp.sort(_sorted_first(grouped_RGX.max(axis=-1), k)[1], axis=-1)
-    candidates_RkX = jnp.take_along_axis(grouped_RGX, group_Rk[..., None], axis=1)
+    group_Rk = jnp.sort(_sorted_first((grouped_RGX + bias_GX[None]).max(axis=-1), k)[1], axis=-1)
+    candidates_RkX = jnp.take_along_axis(grouped_RGX, group_Rk[..., None], axis=1) + bias_GX[group_Rk]
     best_Rk, place_Rk = _sorted_first(candidates_RkX.reshape(R, k * size), k)
     return best_Rk, jnp.take_along_axis(group_Rk, place_Rk // size, axis=1) * size + place_Rk % size
 
@@ -98,16 +106,17 @@ def _group_size(vocabulary: int, k: int) -> int:
     return min(128, max(8, 1 << round(math.log2(vocabulary / k) / 2)))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _compiled_top_k(head: Head, k: int) -> TopK:
-    (B, T, D), V = head.hidden.shape, head.kernel.shape[1]
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _compiled_top_k(head: Head, k: int, transposed: bool) -> TopK:
+    (B, T, D), V = head.hidden.shape, head.kernel.shape[0 if transposed else 1]
     number = _head.pieces(B * T, V * _head.accumulator(head.hidden).itemsize, BYTES)
-    kernel_DV = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
+    kernel = head.kernel.astype(_head.operand_dtype(head.hidden.dtype))
 
     def body(hidden_RD: Array) -> tuple[Array, Array, Array]:
-        logits_RV = _head.logits(hidden_RD.astype(kernel_DV.dtype), kernel_DV, head.bias)
-        best_Rk, ids_Rk = largest(logits_RV, k)
-        return ids_Rk, best_Rk, log_normaliser(logits_RV)
+        product_RV = _head.product(hidden_RD.astype(kernel.dtype), kernel, 1, 1 if transposed else 0)
+        bias_V = None if head.bias is None else head.bias.astype(product_RV.dtype)
+        best_Rk, ids_Rk = largest(product_RV, k, bias_V)
+        return ids_Rk, best_Rk, log_normaliser(product_RV, bias_V)
 
     parts = lax.map(body, _head.strided(head.hidden.reshape(B * T, D), number, 0))
     ids_Rk, best_Rk, lse_R = (_head.joined(part, B * T, 0) for part in parts)

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from natjax.decoding import single_pass
 from natjax.decoding.beam import BeamResult, beam_search
 from natjax.decoding.single_pass import Decode, Decoded
 from natjax.frames import target_limit
+from natjax.layers.linear import turned
 from natjax.layers.stack import apart, stacked
 from natjax.models import Transformer
 from natjax.typing import Array, Head, PyTree
@@ -22,6 +24,17 @@ class Search:
         """The output projection of hidden states."""
         outer = {name: part for name, part in params.items() if name not in ("encoder", "decoder")}
         return self._model.apply({"params": outer}, hidden_BWD, method="project")
+
+
+def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:
+    """`single_pass.prepare`, on CPU with the decoder's kernels turned (see `layers.linear`), which rounds otherwise.
+
+    Args:
+        params: the model's parameters, float32, or what this function returned.
+        dtype: the model's compute dtype.
+    """
+    params = single_pass.prepare(params, dtype)
+    return {**params, "decoder": turned(params["decoder"])} if jax.default_backend() == "cpu" else params
 
 
 def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, max_length_ratio: float) -> Decode:

@@ -299,9 +299,9 @@ def _continuations(head: Head, position: Array, at_limit_B: Array, rules: _Rules
     id_V = jnp.arange(V, dtype=jnp.int32)
     held_back_V = (id_V == PAD) | (id_V == BOS) | ((id_V == EOS) & (position < rules.min_length))
     bias_V = jnp.zeros((V,), jnp.float32) if head.bias is None else head.bias.astype(jnp.float32)
-    best = linear_top_k(
-        head.hidden, head.kernel, 1 if W == 1 else min(2 * W, V), bias=jnp.where(held_back_V, -jnp.inf, bias_V)
-    )
+    # The kernel of natjax's models is a transposed table.
+    number, bias = 1 if W == 1 else min(2 * W, V), jnp.where(held_back_V, -jnp.inf, bias_V)
+    best = linear_top_k(head.hidden, head.kernel.T, number, bias=bias, transposed=True)
     special_BWX = _product("bwd,dx->bwx", head.hidden, head.kernel[:, : EOS + 1]) + bias_V[None, None, : EOS + 1]
     held_back_BWX = jnp.where(held_back_V[None, None, : EOS + 1], special_BWX, -jnp.inf)
     lse_BW = jnp.logaddexp(best.lse, jax.nn.logsumexp(held_back_BWX, axis=-1))

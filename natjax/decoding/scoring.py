@@ -49,7 +49,7 @@ def make_teacher_forced(model: Transformer) -> LogProbs:
     Returns:
         `log_probs(params, source i32[B, S], source_lengths i32[B], target i32[B, N], target_lengths i32[B]) -> f32[B]`,
         compiled. Targets end in eos; one of length 0 scores 0. `params` are the model's, as they are or from
-        `single_pass.prepare`.
+        `single_pass.prepare` or `autoregressive.prepare`.
     """
 
     def log_probs(params: PyTree, source: Array, source_lengths: Array, target: Array, target_lengths: Array) -> Array:
@@ -145,7 +145,7 @@ def scores(
 
     Args:
         how: of `scorer`.
-        params: the model's, as they are or from `single_pass.prepare`.
+        params: the model's, as they are or prepared, see `scorer`.
         sources: piece ids of each source, eos included.
         targets: piece ids of each target, with eos where the model's targets end in one.
         batch_frames: see `shapes.batches`.

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.layers.linear import initializer, matmul
+from natjax.layers.linear import dense, initializer
 from natjax.typing import Array
 
 
@@ -110,9 +110,9 @@ class _Projection(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, ...]:
         # Each part is initialised as a matrix of its own, so fusing changes no statistics.
         width = x.shape[-1]
-        kernel = self.param("kernel", initializer(self.kind, width, width), (width, self.parts * width))
+        product = dense(self, x, "kernel", initializer(self.kind, width, width), self.parts * width, self.dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.parts * width,))
-        y = (matmul(x, kernel, self.dtype) + bias.reshape((1,) * (x.ndim - 1) + bias.shape)).astype(self.dtype)
+        y = (product + bias.reshape((1,) * (x.ndim - 1) + bias.shape)).astype(self.dtype)
         return tuple(jnp.split(y, self.parts, axis=-1))
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.layers.linear import initializer, matmul
+from natjax.layers.linear import dense, initializer
 from natjax.typing import Array
 
 ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu}
@@ -31,9 +31,11 @@ class FeedForward(nn.Module):
     def __call__(self, x_BTD: Array) -> Array:
         """Applies the block."""
         width, zeros = x_BTD.shape[-1], nn.initializers.zeros_init()
-        up = self.param("up_kernel", initializer(self.initializer, width, self.inner), (width, self.inner))
-        up_bias = self.param("up_bias", zeros, (self.inner,))
-        down = self.param("down_kernel", initializer(self.initializer, self.inner, width), (self.inner, width))
-        down_bias = self.param("down_bias", zeros, (width,))
-        hidden_BTF = ACTIVATIONS[self.activation](matmul(x_BTD, up, self.dtype) + up_bias[None, None, :])
-        return (matmul(hidden_BTF.astype(self.dtype), down, self.dtype) + down_bias[None, None, :]).astype(self.dtype)
+        initial = initializer(self.initializer, width, self.inner)
+        up_BTF = dense(self, x_BTD, "up_kernel", initial, self.inner, self.dtype)
+        up_BTF += self.param("up_bias", zeros, (self.inner,))[None, None, :]
+        hidden_BTF = ACTIVATIONS[self.activation](up_BTF).astype(self.dtype)
+        initial = initializer(self.initializer, self.inner, width)
+        down_BTD = dense(self, hidden_BTF, "down_kernel", initial, width, self.dtype)
+        down_BTD += self.param("down_bias", zeros, (width,))[None, None, :]
+        return down_BTD.astype(self.dtype)

@@ -2,19 +2,27 @@
 
 On CPU XLA runs bfloat16 operands fast only when the product's element type is float32, and weight gradients, which
 contract over rows, gain nothing from bfloat16. `matmul` writes both products of the backward pass down accordingly.
+
+A step of decoding has few rows. There XLA on CPU spends much of a product on packing its right operand, which is the
+kernel; as the left operand, with the outputs as rows, it is read as it lies. `turned` prepares parameters for that.
 """
 
 import functools
 from collections.abc import Callable
 from typing import Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from natjax.typing import Array
+from natjax.typing import Array, PyTree
 
+FEW_ROWS = 32
+"""Up to so many rows a turned kernel is the left operand; with more, XLA's packing of the right one pays."""
+
+_TURNED = "turned_"
 Initializer = Callable[..., Array]
 
 
@@ -33,6 +41,43 @@ def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
     flat = x.reshape(-1, x.shape[-1])
     product = _contract(flat.astype(jnp.float32), kernel, 1, 0) if dtype == jnp.float32 else _matmul_bf16(flat, kernel)
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def dense(module: nn.Module, x: Array, name: str, values: Initializer, outputs: int, dtype: jnp.dtype) -> Array:
+    """`matmul` with a kernel [D, outputs] of the module's parameters, which may be `turned`.
+
+    Args:
+        module: whose parameter it is.
+        x: [..., D].
+        name: of the kernel.
+        values: initial ones.
+        outputs: E.
+        dtype: see `matmul`.
+    """
+    if module.has_variable("params", _TURNED + name):
+        return _matmul_turned(x, module.get_variable("params", _TURNED + name))
+    return matmul(x, module.param(name, values, (x.shape[-1], outputs)), dtype)
+
+
+def turned(params: PyTree) -> PyTree:
+    """Nested parameters with the float32 kernels that `dense` takes turned, [..., D, E] -> [..., E, D], and renamed."""
+    if not isinstance(params, dict):
+        return tuple(map(turned, params)) if isinstance(params, tuple) else params
+    return {
+        **{name: turned(part) for name, part in params.items() if not _can_turn(name, part)},
+        **{_TURNED + name: jnp.swapaxes(part, -1, -2) for name, part in params.items() if _can_turn(name, part)},
+    }
+
+
+def _can_turn(name: str, part: PyTree) -> bool:
+    return name in ("kernel", "up_kernel", "down_kernel") and part.dtype == jnp.float32
+
+
+def _matmul_turned(x: Array, kernel_ED: Array) -> Array:
+    flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+    few = flat.shape[0] <= FEW_ROWS
+    product = _contract(kernel_ED, flat, 1, 1).T if few else _contract(flat, kernel_ED, 1, 1)
+    return product.reshape(*x.shape[:-1], kernel_ED.shape[0])
 
 
 def _contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:

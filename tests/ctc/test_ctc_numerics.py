@@ -175,6 +175,8 @@ def test_the_fast_path_of_the_normaliser_is_as_exact_and_blind_to_company():
     normaliser = jax.jit(_lattice.log_normaliser)
     together = np.asarray(normaliser(logits))
     np.testing.assert_allclose(together, expected, rtol=3e-7, atol=1e-6)
+    bias = np.random.default_rng(64).normal(size=3000).astype(np.float32)
+    np.testing.assert_array_equal(normaliser(logits, bias), normaliser(logits + bias))
     # The row of 0 takes the fast path with and without rows beside it that cannot.
     company = np.broadcast_to(logits[4], logits.shape)
     assert together[4] == np.asarray(normaliser(company))[4]

@@ -29,6 +29,8 @@ def test_equals_a_stable_sort(vocabulary, k, levels):
     best = ctc.linear_top_k(jnp.asarray(hidden), jnp.asarray(kernel), k, bias=jnp.asarray(bias))
     scores = hidden @ kernel + bias
     ids, logits = sorted_first(scores, k)
+    table = ctc.linear_top_k(jnp.asarray(hidden), jnp.asarray(kernel.T), k, bias=jnp.asarray(bias), transposed=True)
+    jax.tree.map(np.testing.assert_array_equal, table[:2], best[:2])
     np.testing.assert_array_equal(best.ids, ids)
     np.testing.assert_array_equal(best.logits, logits)
     with np.errstate(all="ignore"):
@@ -41,10 +43,12 @@ def test_equals_a_stable_sort(vocabulary, k, levels):
 @given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([1, 2, 50]), k=st.sampled_from([1, 3, 16]))
 def test_ties_keep_the_order_of_ids(seed, levels, k):
     scores = np.random.default_rng(seed).integers(0, levels, (4, 333)).astype(np.float32)
-    values, ids = jax.jit(_top_k.largest, static_argnums=1)(jnp.asarray(scores), k)
-    expected_ids, expected = sorted_first(scores, k)
-    np.testing.assert_array_equal(ids, expected_ids)
-    np.testing.assert_array_equal(values, expected)
+    bias = np.random.default_rng(seed).integers(0, levels, 333).astype(np.float32)
+    for added in (None, bias):
+        values, ids = jax.jit(_top_k.largest, static_argnums=1)(jnp.asarray(scores), k, added)
+        expected_ids, expected = sorted_first(scores if added is None else scores + added, k)
+        np.testing.assert_array_equal(ids, expected_ids)
+        np.testing.assert_array_equal(values, expected)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -85,6 +89,8 @@ def test_wrong_arguments_are_refused():
     hidden, kernel = jnp.zeros((2, 3, 4)), jnp.zeros((4, 9))
     with pytest.raises(ValueError, match=r"k must lie in 1..9 \(kernel has V = 9\), got 10"):
         ctc.linear_top_k(hidden, kernel, 10)
+    with pytest.raises(ValueError, match=r"in 1\.\.9 "):
+        ctc.linear_top_k(hidden, kernel.T, 10, transposed=True)
     with pytest.raises(ValueError, match="the widths D differ: hidden 4, kernel 5"):
         ctc.linear_top_k(hidden, jnp.zeros((5, 9)), 1)
     with pytest.raises(ValueError, match="the vocabularies V differ: kernel 9, bias 8"):

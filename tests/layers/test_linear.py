@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax.layers.linear import initializer, layer_norm, matmul
+from natjax.layers.linear import FEW_ROWS, dense, initializer, layer_norm, matmul, turned
 
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
@@ -24,6 +25,30 @@ def test_float32_product_and_gradients():
     to_x, to_kernel = jax.grad(lambda x, k: (matmul(x, k, F32) * weight).sum(), argnums=(0, 1))(x, kernel)
     np.testing.assert_allclose(to_x, weight @ np.asarray(kernel).T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(to_kernel, np.einsum("bti,bto->io", x, weight), rtol=1e-5, atol=1e-5)
+
+
+class Dense(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return dense(self, x, "kernel", initializer("bert", 16, 7), 7, F32)
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1])
+def test_a_turned_kernel_gives_the_same_product(rows):
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(rows, 1, 16)), jnp.float32)
+    params = Dense().init(jax.random.key(0), x)["params"]
+    other = turned(params)
+    assert {name: kernel.shape for name, kernel in other.items()} == {"turned_kernel": (7, 16)}
+    expected = np.asarray(x) @ np.asarray(params["kernel"])
+    for given in (params, other, turned(other)):
+        np.testing.assert_allclose(Dense().apply({"params": given}, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_float32_kernels_are_turned():
+    params = {"layers": ({"up_kernel": jnp.ones((2, 3)), "up_bias": jnp.ones(3)}, {"kernel": jnp.ones((2, 3), BF16)})}
+    first, second = turned(params)["layers"]
+    assert first["turned_up_kernel"].shape == (3, 2) and first["up_bias"].shape == (3,)
+    assert second["kernel"].shape == (2, 3)
 
 
 def test_bfloat16_rounds_operands_only():

@@ -11,7 +11,7 @@ import tiny
 
 from natjax import models, objectives
 from natjax.decoding import autoregressive
-from natjax.decoding.single_pass import prepare
+from natjax.decoding.autoregressive import prepare
 from natjax.frames import target_limit
 from natjax.layers.head import logits
 from natjax.layers.stack import apart
@@ -109,7 +109,9 @@ def test_greedy_takes_the_best_token_of_the_whole_pass():
     params = {**params, "output_bias": params["output_bias"].at[EOS].add(0.5)}  # so that some rows end early
     batch, lengths = tiny.batch(6), tiny.batch(6).source_lengths
     found = _decode(model, max_length_ratio=1.0)(params, batch.source, lengths)
-    again = _decode(model, max_length_ratio=1.0)(prepare(params, jnp.float32), batch.source, lengths)
+    prepared = prepare(params, jnp.float32)
+    assert ("turned_up_kernel" in prepared["decoder"]["layers"][0]["feed_forward"]) == (jax.default_backend() == "cpu")
+    again = _decode(model, max_length_ratio=1.0)(prepared, batch.source, lengths)
     np.testing.assert_array_equal(found.tokens, again.tokens)
     hidden, most, ended = _hidden(model), target_limit(8, 1.0), []
     for row in range(6):
