@@ -103,17 +103,19 @@ def stepper(config, vocabularies, batch) -> Callable[[], None]:
     """Compiles the training step of a config, and returns a function that makes one and waits for it."""
     import jax
 
+    import numpy as np
+
     from natjax import models, objectives
     from natjax.training.state import new_state
     from natjax.training.step import make_train_step
 
     model = models.build(config, len(vocabularies.source), len(vocabularies.target))
     step = make_train_step(model, objectives.build(config), config)
-    state = new_state(models.init(model, config.training.seed), config.training)
+    state, seed = new_state(models.init(model, config.training.seed), config.training), np.uint32(config.training.seed)
 
     def run() -> None:
         nonlocal state
-        state, report = step(state, batch)
+        state, report = step(state, batch, seed)
         jax.block_until_ready((state, report))
 
     run()

@@ -39,7 +39,7 @@ def test_trains_and_decodes(loss, latents, glancing, dtype):
     step, loss_of = make_train_step(model, objective, made), make_loss(model, objective, made)
     before = loss_of(state.params, batch)
     for _ in range(20):
-        state, report = step(state, batch)
+        state, report = step(state, batch, jnp.uint32(1))
         assert np.isfinite(float(report.total)) and np.isfinite(float(report.gradient_norm))
     after = loss_of(state.params, batch)
     assert float(after.loss) < 0.8 * float(before.loss)

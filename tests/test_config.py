@@ -29,7 +29,8 @@ def test_every_shipped_config_builds_and_documents_its_command():
     for name, file in shipped_configs().items():
         assert load_config(name).name == name
         assert load_config(file) == load_config(name)
-        assert f"natjax train {name}" in file.read_text() or f"natjax train configs/{name}.py" in file.read_text()
+        commands = f"natjax train {name}", f"natjax train configs/{name}.py", f"natjax analyze ablation {name}"
+        assert any(command in file.read_text() for command in commands), name
 
 
 def test_json_round_trip():

@@ -71,7 +71,7 @@ def test_stdout_on_a_full_disk_is_one_line(model):
     [
         f"yes '{LINE}'",
         # The reader goes while stdin is open and silent.
-        f"(echo '{LINE}'; for i in 1 2 3 4 5 6; do sleep 0.5; echo '{LINE}'; done; sleep 2)",
+        f"(echo '{LINE}'; for i in $(seq 60); do sleep 0.5; echo '{LINE}'; done; sleep 2)",
     ],
 )
 def test_a_reader_that_leaves_ends_it_quietly(model, stdin):
