@@ -102,7 +102,6 @@ def largest_common_batch(config, store):
 def stepper(config, vocabularies, batch) -> Callable[[], None]:
     """Compiles the training step of a config, and returns a function that makes one and waits for it."""
     import jax
-
     import numpy as np
 
     from natjax import models, objectives
