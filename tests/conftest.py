@@ -21,6 +21,9 @@ jax.config.update("jax_compilation_cache_dir", os.environ["NATJAX_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
+# They hold no doctests, and as modules their names clash.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
