@@ -42,6 +42,7 @@ def test_a_second_seed_compiles_nothing(config, tmp_path):
     before = getattr(jax.config, option)
     jax.config.update(option, 0.0)
     try:
+        jax.clear_caches()  # what earlier tests have compiled may not be on disk
         train(tiny.changed(config, seed=1), tmp_path / "seed1")
         jax.clear_caches()
         jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
