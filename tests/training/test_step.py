@@ -1,5 +1,7 @@
 """The compiled step: what it shares between runs, and that the seed that it is given is the run's."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,17 +39,17 @@ def test_the_seed_that_is_given_decides(step):
 @pytest.mark.slow
 def test_a_second_seed_compiles_nothing(config, tmp_path):
     """All programs of a run, and not the step alone, are found on disk by the next one."""
-    cache, before = tmp_path / "cache", jax.config.jax_compilation_cache_dir
+    seen, option = Counter(), "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0.0)
     try:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        compilation_cache.reset_cache()  # JAX opens its cache once, at the first compilation of a process
-        counts = []
-        for seed in (1, 2):
-            jax.clear_caches()
-            train(tiny.changed(config, seed=seed), tmp_path / f"seed{seed}")
-            counts.append(len([file for file in cache.iterdir() if file.name.endswith("-cache")]))
+        jax.clear_caches()  # what earlier tests have compiled may not be on disk
+        train(tiny.changed(config, seed=1), tmp_path / "seed1")
+        jax.clear_caches()
+        jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
+        train(tiny.changed(config, seed=2), tmp_path / "seed2")
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
-        compilation_cache.reset_cache()
-    assert counts[0] > 3
-    assert counts[0] == counts[1]
+        jax.monitoring.clear_event_listeners()
+        jax.config.update(option, before)
+    assert seen["/jax/compilation_cache/cache_hits"] > 3
+    assert seen["/jax/compilation_cache/cache_misses"] == 0
