@@ -1,7 +1,7 @@
 """The paper's Table 4 on the embedded corpus, difficulty `hard`: small enough for all rows in one sitting on two cores.
 
-    natjax analyze ablation table4 --output runs/table4              all rows, three seeds each
-    natjax train table4 --workdir runs/ctc_raw_vae --model.latents vae     the like of one row, alone
+    natjax analyze ablation table4 --output runs/table4                       # all rows, three seeds each
+    natjax train table4 --workdir runs/ctc_raw_vae --model.latents vae    # the like of one row, alone
 
 Rows differ in data, latents, loss and glancing alone; this config holds what they share. docs/ablation.md tells more.
 """
