@@ -16,13 +16,4 @@ from natjax.config import Config, load_config
 def get_config() -> Config:
     """The two sides of tatoeba_de_en exchanged."""
     forth = load_config("tatoeba_de_en")
-    data = replace(
-        forth.data,
-        train_source=forth.data.train_target,
-        train_target=forth.data.train_source,
-        valid_source=forth.data.valid_target,
-        valid_target=forth.data.valid_source,
-        source_language="en",
-        target_language="de",
-    )
-    return replace(forth, name="tatoeba_en_de", data=data)
+    return replace(forth, name="tatoeba_en_de", data=forth.data.exchanged())

@@ -26,13 +26,4 @@ from natjax.config import Config, load_config
 def get_config() -> Config:
     """The two sides of wmt16_en_ro exchanged."""
     forth = load_config("wmt16_en_ro")
-    data = replace(
-        forth.data,
-        train_source=forth.data.train_target,
-        train_target=forth.data.train_source,
-        valid_source=forth.data.valid_target,
-        valid_target=forth.data.valid_source,
-        source_language="ro",
-        target_language="en",
-    )
-    return replace(forth, name="wmt16_ro_en", data=data)
+    return replace(forth, name="wmt16_ro_en", data=forth.data.exchanged())

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from natjax.cli.overrides import add_config, config_of
 from natjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ matplotlib, ablation.png. docs/ablation.md tells how to read them. Exit codes as
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
-    parser.add_argument("config", metavar="CONFIG", help="what all rows share: a config file, or a name that ships")
+    add_config(parser)
     parser.add_argument("--grid", choices=("table4",), default="table4", help="which rows (default: table4)")
     parser.add_argument("--output", metavar="DIR", help="folder of all runs; made if it is not there")
     parser.add_argument("--seeds", metavar="K,...", default="1,2,3", help="training.seed of the runs (default: 1,2,3)")
@@ -45,13 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--source", metavar="F", help="test source, inside data.root or a path; not for embedded text")
     parser.add_argument("--reference", metavar="F", help="its reference")
-    parser.add_argument("--fields", action="store_true", help="list every --section.field with its value, and leave")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Runs what is missing and prints the table. Raises UserError, and Interrupted when a signal comes."""
-    from natjax.cli.overrides import config_of
-
     config = config_of(args, rest)
     if config is None:
         return 0

@@ -13,6 +13,12 @@ from natjax.config import Config, leaves, load_config, validate
 from natjax.errors import ConfigError
 
 
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declares the config and what lists its fields."""
+    parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that ships with natjax")
+    parser.add_argument("--fields", action="store_true", help="list every --section.field with its value, and leave")
+
+
 def config_of(args: argparse.Namespace, rest: list[str]) -> Config | None:
     """The config with its overrides; None after `--fields` has listed them on stdout.
 

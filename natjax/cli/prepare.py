@@ -5,6 +5,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from natjax.cli.overrides import add_config, config_of
+
 SUMMARY = "corpus to vocabulary and token store; `natjax train` does it too when the store is not there"
 EPILOG = """examples:
   natjax prepare multi30k_en_de                                         writes stores/multi30k_en_de
@@ -15,16 +17,14 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
-    parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that ships with natjax")
+    add_config(parser)
     parser.add_argument(
         "--workdir", metavar="W", help="the store goes into W/store; without, into data.store or stores/NAME"
     )
-    parser.add_argument("--fields", action="store_true", help="list every --section.field with its value, and leave")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Prepares the store; counts of what was dropped go to stderr."""
-    from natjax.cli.overrides import config_of
     from natjax.config import expand
     from natjax.data.prepare import prepare
     from natjax.training import workdir

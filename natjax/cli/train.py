@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from natjax.cli.overrides import add_config, config_of
+
 SUMMARY = "train a config in a workdir; run it again to resume"
 EPILOG = """examples:
   natjax train configs/multi30k_en_de.py --workdir runs/m30k
@@ -18,16 +20,13 @@ Ctrl-C and SIGTERM save and leave; the same command goes on from there. Exit cod
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
-    parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that ships with natjax")
+    add_config(parser)
     parser.add_argument("--workdir", metavar="W", help="folder of the run; made if it is not there")
     parser.add_argument("--init-from", metavar="W0", help="start from the weights of another workdir")
-    parser.add_argument("--fields", action="store_true", help="list every --section.field with its value, and leave")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Trains and prints the validation scores as JSON."""
-    from natjax.cli.overrides import config_of
-
     config = config_of(args, rest)
     if config is None:
         return 0

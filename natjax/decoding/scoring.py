@@ -77,9 +77,7 @@ def make_all_alignments(model: NAT, objective: Objective) -> LogProbs:
         memory_BSD = model.apply(variables, source, source_lengths, method="encode")
         frame_lengths_B = objective.frames(source_lengths, target_lengths)
         T = objective.max_frames(source.shape[1], target.shape[1])
-        frames_BTD = model.apply(variables, memory_BSD, source_lengths, T, method="upsample")
-        hidden_BTD = model.apply(variables, frames_BTD, frame_lengths_B, memory_BSD, source_lengths, method="decode")
-        head = model.apply(variables, hidden_BTD, method="project")
+        head = model.apply(variables, memory_BSD, source_lengths, frame_lengths_B, T, method="predict")
         return -ctc.linear_ctc_loss(
             head.hidden, head.kernel, frame_lengths_B, target, target_lengths, bias=head.bias, infeasible="inf"
         )

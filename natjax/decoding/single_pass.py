@@ -15,7 +15,7 @@ from natjax.decoding.beam import BeamResult
 from natjax.decoding.shapes import Shape
 from natjax.frames import length_limit, multiplied_length
 from natjax.layers.length import predict_lengths
-from natjax.layers.noise import sentence_noise
+from natjax.layers.noise import Noise, sentence_noise
 from natjax.layers.stack import apart, stacked
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
@@ -88,43 +88,38 @@ def make_decode(
         def apply(method: str, *args: object) -> Array:
             return model.apply({"params": params}, *args, method=method)
 
-        memory_BSD = apply("encode", source_BS, source_lengths_B)
-        latent_BSZ = None
-        if model.has_latents:
-            noise = sentence_noise(seed, source_BS) if temperature else None
-            latent_BSZ = apply("prior", memory_BSD).sample(noise, temperature)
+        def of_lengths(memory_BSD: Array, source_lengths_B: Array, noise: Noise | None, lengths_B: Array) -> Decoded:
+            frame_lengths_B = objective.frames(source_lengths_B, lengths_B)
+            head = apply("predict", memory_BSD, source_lengths_B, frame_lengths_B, T, noise, temperature)
+            return _decoded(head, objective, frame_lengths_B, blank_penalty)
+
+        rows = apply("encode", source_BS, source_lengths_B), source_lengths_B, None
+        if temperature:
+            rows = *rows[:2], sentence_noise(seed, source_BS)
         S = source_BS.shape[1]
         if not objective.needs_length:
-            return one_length(
-                apply, memory_BSD, latent_BSZ, source_lengths_B, source_lengths_B, objective.max_frames(S, 0)
-            )
+            T = objective.max_frames(S, 0)
+            return of_lengths(*rows, source_lengths_B)
         T = objective.max_frames(S, length_limit(S, model.length_span, length_multiplier))
         if lengths_B is not None:
-            return one_length(apply, memory_BSD, latent_BSZ, source_lengths_B, jnp.minimum(lengths_B, T), T)
-        logits = apply("length_logits", memory_BSD, source_lengths_B)
+            return of_lengths(*rows, jnp.minimum(lengths_B, T))
+        logits = apply("length_logits", *rows[:2])
         choices_BC = multiplied_length(predict_lengths(logits, source_lengths_B, candidates), length_multiplier)
-        choices_BC = jnp.clip(choices_BC, 1, T)
         # Candidates lie side by side as rows of one batch.
-        memory, latent, source_lengths = jax.tree.map(
-            lambda array: jnp.repeat(array, candidates, axis=0), (memory_BSD, latent_BSZ, source_lengths_B)
-        )
-        return _best(one_length(apply, memory, latent, source_lengths, choices_BC.reshape(-1), T), candidates)
-
-    def one_length(
-        apply: Callable, memory: Array, latent: Array | None, source_lengths: Array, lengths: Array, T: int
-    ) -> Decoded:
-        frame_lengths_B = objective.frames(source_lengths, lengths)
-        frames_BTD = apply("upsample", memory, source_lengths, T, latent)
-        hidden_BTD = apply("decode", frames_BTD, frame_lengths_B, memory, source_lengths)
-        head = apply("project", hidden_BTD)
-        ids_BT, log_prob_BT = _emitted(head, 0.0 if objective.needs_length else blank_penalty)
-        real_BT = jnp.arange(T)[None, :] < frame_lengths_B[:, None]
-        frames_BT = jnp.where(real_BT, ids_BT, 0)
-        tokens_BT, lengths_B = objective.collapse(frames_BT, frame_lengths_B)
-        scores_B = jnp.where(real_BT, log_prob_BT, 0.0).sum(axis=1)
-        return Decoded(tokens_BT, lengths_B, frames_BT, frame_lengths_B, scores_B)
+        rows = jax.tree.map(lambda array: jnp.repeat(array, candidates, axis=0) if array.ndim else array, rows)
+        return _best(of_lengths(*rows, jnp.clip(choices_BC, 1, T).reshape(-1)), candidates)
 
     return jax.jit(decode)
+
+
+def _decoded(head: Head, objective: Objective, frame_lengths_B: Array, blank_penalty: float) -> Decoded:
+    """What the frames emit, collapsed."""
+    ids_BT, log_prob_BT = _emitted(head, 0.0 if objective.needs_length else blank_penalty)
+    real_BT = jnp.arange(ids_BT.shape[1])[None, :] < frame_lengths_B[:, None]
+    frames_BT = jnp.where(real_BT, ids_BT, 0)
+    tokens_BT, lengths_B = objective.collapse(frames_BT, frame_lengths_B)
+    scores_B = jnp.where(real_BT, log_prob_BT, 0.0).sum(axis=1)
+    return Decoded(tokens_BT, lengths_B, frames_BT, frame_lengths_B, scores_B)
 
 
 def _emitted(head: Head, blank_penalty: float) -> tuple[Array, Array]:

@@ -8,6 +8,8 @@ The methods are the stations of that way, so that training, glancing and transla
     frames = reveal(frames, tokens, shown)                   glancing: some frames become target tokens
     hidden = decode(frames, memory)                          [B, T, D]
     head   = project(hidden)                                 hidden with the output kernel [D, V]
+
+`predict` is the way from memory to head without a target.
 """
 
 import flax.linen as nn
@@ -100,6 +102,23 @@ class NAT(EncoderDecoder):
         """Decoder input -> last states [B, T, D]; states at and beyond a row's frame length mean nothing."""
         return self.decoder(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B, noise=noise and noise.fold(2))
 
+    def predict(
+        self,
+        memory_BSD: Array,
+        source_lengths_B: Array,
+        frame_lengths_B: Array,
+        T: int,
+        noise: Noise | None = None,
+        temperature: float = 0.0,
+    ) -> Head:
+        """From memory to output as translating goes, without a target: upsample, decode, project.
+
+        A latent lies at the prior's mean; with noise, so many of the prior's deviations off it as the temperature says.
+        """
+        latent_BSZ = self.prior(memory_BSD).sample(noise, temperature) if self.has_latents else None
+        frames_BTD = self.upsample(memory_BSD, source_lengths_B, T, latent_BSZ)
+        return self.project(self.decode(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B))
+
     def length_logits(self, memory_BSD: Array, source_lengths_B: Array) -> Array:
         """Logits of N - S, f32[B, 2R+1]; only for losses with a length."""
         return self.length_classifier(memory_BSD, source_lengths_B)
@@ -109,10 +128,6 @@ class NAT(EncoderDecoder):
         memory_BSD = self.encode(source_BS, source_lengths_B)
         if self.length_span is not None:
             self.length_logits(memory_BSD, source_lengths_B)
-        latent_BSZ = None
         if self.has_latents:
             self.posterior(source_BS, source_lengths_B, source_BS, source_lengths_B)
-            latent_BSZ = self.prior(memory_BSD).mean
-        frames_BTD = self.upsample(memory_BSD, source_lengths_B, T, latent_BSZ)
-        frame_lengths_B = jnp.full(source_lengths_B.shape, T, jnp.int32)
-        return self.project(self.decode(frames_BTD, frame_lengths_B, memory_BSD, source_lengths_B))
+        return self.predict(memory_BSD, source_lengths_B, jnp.full(source_lengths_B.shape, T, jnp.int32), T)

@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,13 @@ from jax import lax
 
 from natjax.ctc import linear_label_logits, linear_top_k
 from natjax.objectives.axe_path import Path, best_path
-from natjax.objectives.base import Alignment, Targets, until_eos
+from natjax.objectives.base import Alignment, FrameALabel, Targets, until_eos
 from natjax.objectives.chunks import weighted_loss
 from natjax.typing import BLANK, Array, Head
 
 
 @dataclass(frozen=True)
-class AXE:
+class AXE(FrameALabel):
     """As many frames as labels in training, of which some may emit ε, and of the labels some may be skipped.
 
     What is right but one place off costs an ε and a skipped label, where cross-entropy takes the whole rest of the
@@ -32,15 +31,6 @@ class AXE:
     skip_target_penalty: float
     label_smoothing: float = 0.0
     target_eos: bool = False
-    needs_length: ClassVar[bool] = True
-
-    def max_frames(self, S: int, N: int) -> int:
-        """One frame a label."""
-        return N
-
-    def frames(self, source_lengths: Array, lengths: Array) -> Array:
-        """As many as there are labels; 1 for rows of padding, so that attention always has a key."""
-        return jnp.maximum(lengths, 1)
 
     def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
         """(1-ε)·(cost of the best path) + ε·Σ_t (mean over V of -log p_t), the sum over real frames.

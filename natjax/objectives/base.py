@@ -1,6 +1,6 @@
 """What every loss offers, and what it is given."""
 
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
@@ -63,6 +63,20 @@ class Objective(Protocol):
 
     def collapse(self, frames: Array, frame_lengths: Array) -> tuple[Array, Array]:
         """Frame tokens i32[B, T] -> (tokens i32[B, T] packed to the left and padded with 0, lengths i32[B])."""
+
+
+class FrameALabel:
+    """The part that losses with a length share: in training as many frames as labels."""
+
+    needs_length: ClassVar[bool] = True
+
+    def max_frames(self, S: int, N: int) -> int:
+        """One frame a label."""
+        return N
+
+    def frames(self, source_lengths: Array, lengths: Array) -> Array:
+        """As many as there are labels; 1 for rows of padding, so that attention always has a key."""
+        return jnp.maximum(lengths, 1)
 
 
 def until_eos(tokens: Array, lengths: Array) -> tuple[Array, Array]:

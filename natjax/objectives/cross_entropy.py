@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from natjax.ctc import linear_label_logits, linear_top_k
-from natjax.objectives.base import Alignment, Targets, until_eos
+from natjax.objectives.base import Alignment, FrameALabel, Targets, until_eos
 from natjax.objectives.linear_cross_entropy import linear_cross_entropy
 from natjax.typing import Array, Head
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(FrameALabel):
     """Frame t predicts target token t (Gu et al. 2018).
 
     Attributes:
@@ -25,15 +25,6 @@ class CrossEntropy:
 
     label_smoothing: float = 0.0
     target_eos: bool = False
-    needs_length: ClassVar[bool] = True
-
-    def max_frames(self, S: int, N: int) -> int:
-        """One frame a label."""
-        return N
-
-    def frames(self, source_lengths: Array, lengths: Array) -> Array:
-        """As many as there are labels; 1 for rows of padding, so that attention always has a key."""
-        return jnp.maximum(lengths, 1)
 
     def loss(self, head: Head, frame_lengths: Array, targets: Targets, weights: Array) -> tuple[Array, Array]:
         """Σ_t (1-ε)·(-log p_t(y_t)) + ε·(mean over V of -log p_t), over real positions."""

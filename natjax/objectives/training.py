@@ -104,41 +104,59 @@ def objective_sums(
     weights_B = jnp.where(infeasible_B, 0.0, batch.weights)
     labels_B = batch.target_lengths.astype(jnp.float32)
     sentences, tokens = weights_B.sum(), (labels_B * weights_B).sum()
-    extra, means = jnp.zeros(()), {}
-
-    def apply(method: str, *args: object) -> PyTree:
-        return model.apply({"params": params}, *args, method=method)
-
-    memory_BSD = apply("encode", batch.source, batch.source_lengths, noise)
-    if isinstance(model, Transformer):
-        hidden_BTD = apply("decode", shifted(batch.target), memory_BSD, batch.source_lengths, noise)
-    else:
-        latent_BSZ = None
-        if model.has_latents:
-            latent_BSZ, extra, means = _latents(model, config, params, batch, memory_BSD, weights_B, noise, progress)
-        T = objective.max_frames(batch.source.shape[1], batch.target.shape[1])
-        frames_BTD = apply("upsample", memory_BSD, batch.source_lengths, T, latent_BSZ)
-        rest = frame_lengths_B, memory_BSD, batch.source_lengths
-        if config.glancing != "none" and noise is not None:
-            frames_BTD, glanced = _glance(
-                model, objective, config, params, frames_BTD, rest, targets, weights_B, noise, progress
-            )
-            means = {**means, **glanced}
-        hidden_BTD = apply("decode", frames_BTD, *rest, noise)
     if config.normalizer == "token_mean":
         shares_B = weights_B / jnp.maximum(tokens, 1.0)
     else:
         shares_B = weights_B / jnp.maximum(labels_B, 1.0) / jnp.maximum(sentences, 1.0)
-    total, loss_B = objective.loss(apply("project", hidden_BTD), frame_lengths_B, targets, shares_B)
-    total = total + extra
+
+    variables = {"params": params}
+    memory_BSD = model.apply(variables, batch.source, batch.source_lengths, noise, method="encode")
+    if isinstance(model, Transformer):
+        inputs = shifted(batch.target), memory_BSD, batch.source_lengths
+        hidden_BTD, latent_cost, means = model.apply(variables, *inputs, noise, method="decode"), jnp.zeros(()), {}
+    else:
+        hidden_BTD, latent_cost, means = _states(
+            model, objective, config, params, batch, memory_BSD, frame_lengths_B, weights_B, noise, progress
+        )
+    head = model.apply(variables, hidden_BTD, method="project")
+    total, loss_B = objective.loss(head, frame_lengths_B, targets, shares_B)
+    total = total + latent_cost
 
     length = jnp.zeros(())
     if objective.needs_length:
-        length_logits = apply("length_logits", memory_BSD, batch.source_lengths)
+        length_logits = model.apply(variables, memory_BSD, batch.source_lengths, method="length_logits")
         length = (length_loss(length_logits, batch.source_lengths, batch.target_lengths) * weights_B).sum()
         total = total + config.length_weight * length / jnp.maximum(sentences, 1.0)
     infeasible = jnp.where(infeasible_B, batch.weights, 0.0).sum()
     return total, Sums((loss_B * weights_B).sum(), length, sentences, tokens, infeasible, means)
+
+
+def _states(
+    model: NAT,
+    objective: Objective,
+    config: ObjectiveConfig,
+    params: PyTree,
+    batch: DeviceBatch,
+    memory_BSD: Array,
+    frame_lengths_B: Array,
+    weights_B: Array,
+    noise: Noise | None,
+    progress: Array,
+) -> tuple[Array, Array, dict[str, Mean]]:
+    """The decoder's last states [B, T, D], what latents cost f32[], and the reports of the techniques in use."""
+    latent_BSZ, cost, means = None, jnp.zeros(()), {}
+    if model.has_latents:
+        latent_BSZ, cost, means = _latents(model, config, params, batch, memory_BSD, weights_B, noise, progress)
+    T = objective.max_frames(batch.source.shape[1], batch.target.shape[1])
+    variables, rest = {"params": params}, (frame_lengths_B, memory_BSD, batch.source_lengths)
+    frames_BTD = model.apply(variables, memory_BSD, batch.source_lengths, T, latent_BSZ, method="upsample")
+    if config.glancing != "none" and noise is not None:
+        targets = Targets(batch.target, batch.target_lengths)
+        frames_BTD, glanced = _glance(
+            model, objective, config, params, frames_BTD, rest, targets, weights_B, noise, progress
+        )
+        means = {**means, **glanced}
+    return model.apply(variables, frames_BTD, *rest, noise, method="decode"), cost, means
 
 
 def _latents(

@@ -70,8 +70,8 @@ def train(config: Config, folder: Path, *, init_from: Path | None = None, watch:
         UserError: see `natjax.errors`; `Interrupted` after a signal, once everything is saved.
     """
     watch = watch or Watch()
-    if init_from is not None and not checkpoint.steps(Path(folder) / "checkpoints"):
-        workdir.load_config(init_from)  # before anything is made
+    if not checkpoint.steps(Path(folder) / "checkpoints"):
+        warm_start.check(config, init_from)  # before anything is made
     too_large = (
         f"{config.name}: batches of training.batch_frames {config.training.batch_frames:,} do not fit into memory; "
         "lower it, or the model's sizes"

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from natjax.config import Config
+from natjax.config import Config, expand
 from natjax.data.vocab import Vocabularies
 from natjax.errors import WorkdirError
 from natjax.training import workdir
@@ -18,6 +18,15 @@ _FIELDS = (
     "encoder_layers", "width", "feed_forward", "heads", "activation", "norm", "positions", "max_positions",
     "share_embeddings",
 )  # fmt: skip
+
+
+def check(config: Config, init_from: Path | None) -> None:
+    """Raises UserError unless a new run has at most one place to begin from, and it is a workdir."""
+    encoder_from = config.training.encoder_from
+    if init_from is not None and encoder_from:
+        raise WorkdirError(f"--init-from {init_from} and training.encoder_from {encoder_from}: give one of them")
+    if init_from is not None or encoder_from:
+        workdir.load_config(init_from or Path(expand(encoder_from)))
 
 
 def model(other: Path, vocabularies: Vocabularies, like: PyTree, say: Callable[[str], None]) -> PyTree:

@@ -148,3 +148,29 @@ def test_wrong_arguments_are_refused():
             function(**good, unroll=0)
         with pytest.raises(TypeError, match="labels must have an integer dtype"):
             function(**(good | {"labels": np.zeros((2, 3), np.float32)}))
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_from_hidden_states_as_from_their_logits(with_bias):
+    generator = np.random.default_rng(4)
+    _, logit_lengths, labels, label_lengths = lattice = rows(73, 6, 23, 7, 11)
+    hidden = jnp.asarray(generator.normal(size=(6, 23, 5)), jnp.float32)
+    kernel = jnp.asarray(generator.normal(size=(5, 11)), jnp.float32)
+    bias = jnp.asarray(generator.normal(size=11), jnp.float32) if with_bias else None
+    logits = hidden @ kernel + (0.0 if bias is None else bias[None, None, :])
+    assert lattice[0].shape == logits.shape
+    found = ctc.linear_viterbi_alignment(hidden, kernel, logit_lengths, labels, label_lengths, bias=bias)
+    expected = ctc.viterbi_alignment(logits, logit_lengths, labels, label_lengths)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
+    real = np.arange(23) < np.asarray(logit_lengths)[:, None]
+    np.testing.assert_array_equal(found.predicted, np.where(real, np.asarray(logits).argmax(-1), 0))
+    expected = ctc.ctc_loss(logits, logit_lengths, labels, label_lengths)
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-5, atol=1e-5)
+    slope = jax.grad(lambda h: ctc.linear_viterbi_alignment(h, kernel, *lattice[1:], bias=bias).losses.sum())(hidden)
+    assert not np.asarray(slope).any()
+
+
+def test_logits_of_ids_outside_the_vocabulary_read_nan():
+    logits = ctc.linear_label_logits(jnp.ones((1, 2, 3)), jnp.ones((3, 4)), jnp.array([[0, 3, 4, -1]]))
+    assert np.isnan(logits).tolist() == [[[False, False, True, True]] * 2]

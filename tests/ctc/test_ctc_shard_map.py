@@ -36,6 +36,15 @@ compare(loss, (logits, *rows), ())
     "linear_top_k": """
 compare(lambda h, k, b: tuple(ctc.linear_top_k(h, k, 3, bias=b)), (hidden,), (kernel, bias))
 """,
+    "linear_viterbi_alignment": """
+def align(h, *rest):
+    *rows, k, b = rest
+    return tuple(ctc.linear_viterbi_alignment(h, k, *rows, bias=b))
+compare(align, (hidden, *rows), (kernel, bias))
+""",
+    "linear_label_logits": """
+compare(lambda h, n, k, b: (ctc.linear_label_logits(h, k, n, bias=b),), (hidden, rows[1]), (kernel, bias))
+""",
     "collapse": "compare(lambda ids, n: ctc.collapse(ids, n), (rows[1], rows[2]), ())",
     **{
         f"linear_ctc_loss {name}": f"""

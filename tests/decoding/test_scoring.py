@@ -53,6 +53,27 @@ def ids(vocabulary, line, *end):
     return [*vocabulary.encode([normalise(line)])[0], *end]
 
 
+def test_a_model_with_latents_is_scored_at_the_priors_mean(vocabularies):
+    config = tiny.config(latents="vae", latent_width=3, posterior_layers=1)
+    ours, params = translator(vocabularies, config)
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+
+    def apply(method, *arguments):
+        return network.apply({"params": params}, *arguments, method=method)
+
+    for source, target, found in zip(LINES[:2], OTHERS[:2], ours.score(LINES[:2], OTHERS[:2]), strict=True):
+        pieces = ids(vocabularies.source, source, 2)
+        lengths, frames = jnp.array([len(pieces)]), 2 * len(pieces)
+        memory = apply("encode", jnp.array([pieces]), lengths)
+        latent = apply("prior", memory).mean
+        given = apply("upsample", memory, lengths, frames, latent)
+        head = apply("project", apply("decode", given, jnp.array([frames]), memory, lengths))
+        log_probs = log_softmax(np.asarray(heads.logits(head), np.float64)[0])
+        np.testing.assert_allclose(found.sum, log_mass(log_probs, ids(vocabularies.target, target)), rtol=1e-4)
+        without = apply("upsample", memory, lengths, frames)
+        assert float(jnp.abs(given - without).max()) > 1e-3
+
+
 @pytest.mark.parametrize("model", [{}, {"norm": "post", "positions": "learned", "max_positions": 96}])
 def test_teacher_forcing_equals_plain_numpy(vocabularies, model):
     config = autoregressive(**model)

@@ -57,3 +57,12 @@ def test_another_encoder_is_refused(teacher, tmp_path):
     with pytest.raises(WorkdirError, match=r"another encoder \(model\.norm: 'pre', here 'post'\)"):
         train(_student(teacher[1], norm="post"), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()  # the folder stays free
+
+
+def test_where_to_begin_from_is_looked_at_before_anything_is_made(teacher, tmp_path):
+    nowhere = tiny.changed(_student(teacher[1]), encoder_from=str(tmp_path / "nowhere"))
+    with pytest.raises(WorkdirError, match="nowhere"):
+        train(nowhere, tmp_path / "run")
+    with pytest.raises(WorkdirError, match=r"--init-from .* and training\.encoder_from .*: give one of them"):
+        train(_student(teacher[1]), tmp_path / "run", init_from=teacher[1])
+    assert not (tmp_path / "run").exists()
