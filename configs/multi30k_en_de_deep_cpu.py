@@ -15,4 +15,5 @@ def get_config() -> Config:
     """6+1 layers of width 192."""
     teacher = load_config("multi30k_en_de_teacher_cpu")
     model = ModelConfig.tiny_deep(kind="autoregressive", dropout=teacher.model.dropout)
-    return replace(teacher, name="multi30k_en_de_deep_cpu", model=model)
+    training = replace(teacher.training, steps=3000, cooldown_steps=1900)
+    return replace(teacher, name="multi30k_en_de_deep_cpu", model=model, training=training)

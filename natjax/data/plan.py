@@ -48,9 +48,12 @@ def choose_buckets(
 ) -> tuple[Bucket, ...]:
     """Shapes that hold all pairs of at most `max_length` pieces a side with the least padding.
 
-    The target side follows the source side: N is S times a ratio that fits 95% of the pairs; the others move up to
-    the first bucket whose N is large enough. Among all choices of at most `buckets` source boundaries, that with the
-    smallest padded sum of S over all pairs is taken, and the one with fewer buckets if two are equal.
+    The target side follows the source side: N is S times a ratio. Pairs whose target does not fit move up to the first
+    bucket whose N is large enough. Padding costs what the model computes for it, S + T positions. Among all choices of
+    at most `buckets` source boundaries and all ratios in steps of a quarter, up to one that fits 95% of the pairs, that
+    with the smallest padded sum over all pairs is taken; of equals, the one with the larger ratio, then with fewer
+    buckets. So where T follows N (an autoregressive decoder), a low ratio saves frames; where it does not (CTC), N is
+    ample.
 
     Args:
         source_lengths: i32[rows], eos included.
@@ -72,17 +75,21 @@ def choose_buckets(
     source, target = source_lengths[fits], target_lengths[fits]
     if len(source) == 0:
         raise ValueError(f"no pair has at most {max_length} pieces a side")
-    ratio = _length_ratio(source, target)
     cap = _round_up(max_length, multiple)
     bounds = np.arange(multiple, _round_up(int(source.max()), multiple) + 1, multiple)
-    labels = np.array([min(_round_up(math.ceil(S * ratio), multiple), cap) for S in bounds])
-    # The first boundary that holds the pair on both sides; the last one takes what is too long on the target side.
-    needed = np.maximum(np.searchsorted(bounds, source), np.searchsorted(labels, target))
-    needed = np.minimum(needed, len(bounds) - 1)
-    labels[-1] = max(labels[-1], _round_up(int(target.max()), multiple))
-    counts = np.bincount(needed, minlength=len(bounds))
-    chosen = _best_boundaries(bounds, counts, buckets)
-    shapes = [(int(bounds[i]), int(labels[i])) for i in chosen]
+    choices = []
+    for ratio in _length_ratios(source, target):
+        labels = np.array([min(_round_up(math.ceil(S * ratio), multiple), cap) for S in bounds])
+        # The first boundary that holds the pair on both sides; the last one takes what is too long on the target side.
+        needed = np.maximum(np.searchsorted(bounds, source), np.searchsorted(labels, target))
+        needed = np.minimum(needed, len(bounds) - 1)
+        labels[-1] = max(labels[-1], _round_up(int(target.max()), multiple))
+        counts = np.bincount(needed, minlength=len(bounds))
+        positions = np.array([S + max_frames(S, N) for S, N in zip(bounds.tolist(), labels.tolist())])
+        chosen = _best_boundaries(positions, counts, buckets)
+        padded = int(np.diff(np.cumsum(counts)[chosen], prepend=0) @ positions[chosen])
+        choices.append((padded, [(int(bounds[i]), int(labels[i])) for i in chosen]))
+    _, shapes = min(choices, key=lambda choice: choice[0])  # the first of equals
     return tuple(Bucket(S, N, max_frames(S, N), _rows(max_frames(S, N), batch_frames, row_multiple)) for S, N in shapes)
 
 
@@ -152,25 +159,26 @@ def _permutation(generator: np.random.Philox, count: int) -> np.ndarray:
     return np.argsort(generator.random_raw(count), kind="stable")
 
 
-def _length_ratio(source: np.ndarray, target: np.ndarray) -> float:
-    """The 95th percentile of target over source length, at least 1, rounded up to a quarter."""
-    return max(1.0, math.ceil(4 * float(np.quantile(target / source, 0.95))) / 4)
+def _length_ratios(source: np.ndarray, target: np.ndarray) -> list[float]:
+    """Ratios of target over source length to choose from, in steps of a quarter: the 95th percentile down to 1."""
+    most = max(4, math.ceil(4 * float(np.quantile(target / source, 0.95))))
+    return [quarters / 4 for quarters in range(most, 3, -1)]
 
 
-def _best_boundaries(bounds: np.ndarray, counts: np.ndarray, buckets: int) -> list[int]:
-    """Indices of the boundaries that minimise Σ counts·boundary, the last one always among them.
+def _best_boundaries(positions: np.ndarray, counts: np.ndarray, buckets: int) -> list[int]:
+    """Indices of the boundaries that minimise Σ counts·positions, the last one always among them.
 
     Dynamic programming: best[i], the least cost of all pairs up to boundary i if i is chosen, from one bucket fewer.
     """
     below = np.concatenate([[0], np.cumsum(counts)])  # pairs up to boundary i - 1
-    last = len(bounds) - 1
-    best = bounds * below[1:]
-    previous = [np.full(len(bounds), -1)]
+    last = len(positions) - 1
+    best = positions * below[1:]
+    previous = [np.full(len(positions), -1)]
     costs = [int(best[last])]
-    for _ in range(1, min(buckets, len(bounds))):
+    for _ in range(1, min(buckets, len(positions))):
         # cost[j, i]: boundary j is the one chosen before i.
-        cost = best[:, None] + bounds * (below[1:] - below[1:, None])
-        cost = np.where(np.arange(len(bounds))[:, None] < np.arange(len(bounds)), cost, _NEVER)
+        cost = best[:, None] + positions * (below[1:] - below[1:, None])
+        cost = np.where(np.arange(len(positions))[:, None] < np.arange(len(positions)), cost, _NEVER)
         previous.append(cost.argmin(0))
         best = cost.min(0)
         costs.append(int(best[last]))
