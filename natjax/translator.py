@@ -4,58 +4,31 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from natjax import lm as language_models
 from natjax import memory, models, objectives
 from natjax.config import Config, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding import autoregressive, scoring, single_pass
-from natjax.decoding.beam import BeamResult
+from natjax.decoding import npd, scoring, single_pass, ways
+from natjax.decoding.passes import Decoded, Hypotheses, Pass, arrays, passes
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import ConfigError, UserError
-from natjax.frames import length_limit, target_limit
+from natjax.segments import Hypothesis, OnCut, Segment, Segments, Translation, joined, segments, translation
 from natjax.training import workdir as workdirs
-from natjax.typing import EOS, PyTree
+from natjax.typing import EOS, PyTree, TokenScorer
 
 OnBatch = Callable[[int], None]
-OnCut = Callable[[int, int], None]
 
 
 def _warn(line: str) -> None:
     warnings.warn(line, stacklevel=3)
-
-
-@dataclass(frozen=True)
-class Translation:
-    """One translated line.
-
-    Attributes:
-        text: the translation.
-        tokens: its pieces.
-        frames: the piece of each decoder frame, "" for blank; several segments follow one another.
-        score: log-probability of the frames' best tokens, nats.
-        seconds: time of the line's batch divided by the batch's sentences; compiling a new shape counts, too, see
-            `Translator.warm_up`.
-        segments: 1, or into how many parts an over-long line was cut.
-        n_best: the texts of all hypotheses, best first; greedy decoding gives its one. Of several segments, the
-            first alternatives are joined, then the second ones, and so on.
-        n_best_scores: their scores, for a beam divided by length^length_penalty; added up over segments.
-    """
-
-    text: str
-    tokens: list[str]
-    frames: list[str]
-    score: float
-    seconds: float
-    segments: int
-    n_best: list[str]
-    n_best_scores: list[float]
 
 
 class Translator:
@@ -65,13 +38,23 @@ class Translator:
         config: of the run.
         vocabularies: of the run.
         params: the weights, in the form that the compiled pass takes them (`prepare` in `decoding`).
+        way: how it decodes, one of `decoding.ways.names`.
 
     >>> translator = Translator.load("runs/demo")                   # doctest: +SKIP
     >>> translator.translate(["The very clever boy often feeds the dog here."])   # doctest: +SKIP
     ['Der ganz besonders kluge Junge füttert immer wieder an diesem Ort den Hund.']
     """
 
-    def __init__(self, config: Config, vocabularies: Vocabularies, params: PyTree | None, *, decode: str | None = None):
+    def __init__(
+        self,
+        config: Config,
+        vocabularies: Vocabularies,
+        params: PyTree | None,
+        *,
+        decode: str | None = None,
+        lm: TokenScorer | None = None,
+        teacher: "Translator | None" = None,
+    ):
         """Use `load`; this is for code that has the parts at hand.
 
         Args:
@@ -79,44 +62,18 @@ class Translator:
             vocabularies: of the run.
             params: the model's parameters; None where `with_params` is to give them.
             decode: see `load`.
+            lm: of the target's pieces, for a search with `decoding.lm_weight`.
+            teacher: what chooses in noisy parallel decoding.
 
         Raises:
             UserError: see `load`.
         """
-        ways = ("beam", "greedy") if config.model.kind == "autoregressive" else ("greedy",)
-        decode = decode or ways[0]
-        if decode not in ways:
-            raise UserError(
-                f"decoding by {decode!r} does not exist for {config.model.kind}; choose {' or '.join(ways)}"
-            )
-        self.config, self.vocabularies = config, vocabularies
+        self.way = ways.chosen(config, decode)
+        self.config, self.vocabularies, self._teacher = config, vocabularies, teacher
         self.objective = objectives.build(config)
-        self._model = model = models.build(config, len(vocabularies.source), len(vocabularies.target))
-        decoding = config.decoding
-        if config.model.kind == "autoregressive":
-            self._decode = autoregressive.make_decode(
-                model,
-                beam_size=decoding.beam_size if decode == "beam" else 1,
-                length_penalty=decoding.length_penalty,
-                max_length_ratio=decoding.max_length_ratio,
-            )
-        else:
-            self._decode = single_pass.make_decode(
-                model,
-                self.objective,
-                candidates=decoding.length_candidates,
-                length_multiplier=decoding.length_multiplier,
-                blank_penalty=decoding.blank_penalty,
-                temperature=decoding.latent_temperature,
-                seed=config.training.seed,
-            )
-        self.params = self._prepared(params)
-
-    def _prepared(self, params: PyTree | None) -> PyTree | None:
-        if params is None:
-            return None
-        how = autoregressive if self.config.model.kind == "autoregressive" else single_pass
-        return how.prepare(params, self.config.model.dtype)
+        self._model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+        self._how = ways.build(self._model, self.objective, config, self.way, lm)
+        self.params = None if params is None else self._how.prepare(params)
 
     @classmethod
     def load(
@@ -132,8 +89,9 @@ class Translator:
         Args:
             path: a workdir of `natjax train`. Of its averages and checkpoints the one with the best validation BLEU
                 is used; of an unfinished run, the latest checkpoint.
-            decode: "greedy", or for autoregressive models "beam" with the config's `decoding.beam_size` and
-                `length_penalty`, which is their default.
+            decode: "greedy" is every model's. "beam" is the default of autoregressive models, and for CTC the prefix
+                search, with a language model if `decoding.lm_weight` is not 0. "npd" and for CTC "npd+beam": noisy
+                parallel decoding with `decoding.teacher`, for models with latents or a length to predict.
             decoding: fields of the config's decoding section, in place of what it says.
             say: told of damaged weights that are passed over; a Python warning unless given.
 
@@ -144,15 +102,19 @@ class Translator:
             UserError: a way of decoding that does not exist, or not for this model.
         """
         config, vocabularies, params = workdirs.load_model(Path(path), say)
-        config = replace(config, decoding=replace(config.decoding, **(decoding or {})))
+        tuned = workdirs.tuned(Path(path))
+        config = replace(config, decoding=replace(config.decoding, **{**tuned, **(decoding or {})}))
         validate(config)
         _check_applies(path, config, decoding or {})
-        return cls(config, vocabularies, params, decode=decode)
+        way = ways.chosen(config, decode)
+        lm = language_model(Path(path), config, vocabularies) if ways.uses_lm(config, way) else None
+        teacher = _teacher(Path(path), config, say) if way.startswith("npd") else None
+        return cls(config, vocabularies, params, decode=way, lm=lm, teacher=teacher)
 
     def with_params(self, params: PyTree) -> "Translator":
         """The same compiled programs with other weights."""
         other = object.__new__(Translator)
-        other.__dict__.update(self.__dict__, params=self._prepared(params))
+        other.__dict__.update(self.__dict__, params=self._how.prepare(params))
         return other
 
     def warm_up(self, lines: Sequence[str]) -> int:
@@ -163,7 +125,9 @@ class Translator:
         """
         shapes = list(dict.fromkeys(shape for shape, _ in self._plan(self._segments(lines).sources)))
         for shape in shapes:
-            jax.block_until_ready(self._decode(self.params, *single_pass.arrays(shape, [])))
+            jax.block_until_ready(self._how.decode(self.params, *arrays(shape, [])))
+        if self._teacher:  # its shapes depend on what is translated
+            self.translate(lines)
         return len(shapes)
 
     def translate(
@@ -183,15 +147,19 @@ class Translator:
         Raises:
             TypeError: `lines` is a single string.
         """
-        segments = self._segments(lines, on_cut)
-        texts = [""] * len(segments.sources)
-        for done in self._passes(segments, keep=lambda out: (out.tokens, out.lengths)):
-            decoded = self.vocabularies.target.decode(_rows(*done.results, len(done.indices)))
-            for index, text in zip(done.indices, decoded, strict=True):
+        parts = self._segments(lines, on_cut)
+        texts = [""] * len(parts.sources)
+        keep = _tries if self._teacher else _essence
+        for done in self._passes(parts, keep=keep):
+            if self._teacher:
+                found = [ranked[0].tokens for ranked in self._ranked(parts, done.indices, done.results)]
+            else:
+                found = _rows(*done.results, len(done.indices))
+            for index, text in zip(done.indices, self.vocabularies.target.decode(found), strict=True):
                 texts[index] = text
             if on_batch:
                 on_batch(len(done.indices))
-        return [_joined(parts) for parts in segments.by_line(texts)]
+        return [joined(some) for some in parts.by_line(texts)]
 
     def translate_with_details(
         self,
@@ -214,21 +182,42 @@ class Translator:
             TypeError: `lines` is a single string.
             ValueError: there are more or fewer golden lengths than lines.
         """
-        segments = self._segments(lines, on_cut)
+        parts = self._segments(lines, on_cut)
         if golden_lengths is not None and len(golden_lengths) != len(lines):
             raise ValueError(f"{len(golden_lengths)} golden lengths for {len(lines)} lines; give one a line")
-        golden = None if golden_lengths is None else [golden_lengths[line] for line in segments.owners]
-        results: list[_Segment | None] = [None] * len(segments.sources)
-        for done in self._passes(segments, golden=golden):
-            out, count = done.results, len(done.indices)
-            tokens, frames = _rows(out.tokens, out.lengths, count), _rows(out.frames, out.frame_lengths, count)
-            for row, index in enumerate(done.indices):
-                score = float(out.scores[row])
-                hypotheses = _hypotheses(out.n_best, row) if out.n_best else [(tokens[row], score)]
-                results[index] = _Segment(tokens[row], frames[row], score, done.seconds, hypotheses)
+        golden = None if golden_lengths is None else [golden_lengths[line] for line in parts.owners]
+        results: list[Segment | None] = [None] * len(parts.sources)
+        for done in self._passes(parts, golden=golden):
+            for index, segment in zip(done.indices, self._outcomes(parts, done), strict=True):
+                results[index] = segment
             if on_batch:
-                on_batch(count)
-        return [self._translation(parts) for parts in segments.by_line(results)]
+                on_batch(len(done.indices))
+        return [translation(some, self.vocabularies.target) for some in parts.by_line(results)]
+
+    def _outcomes(self, parts: Segments, done: Pass) -> list[Segment]:
+        out, count = done.results, len(done.indices)
+        if self._teacher:
+            ranked = self._ranked(parts, done.indices, out.n_best)
+            return [Segment(best[0].tokens, best[0].tokens, best[0].sum, done.seconds, best) for best in ranked]
+        tokens, frames = _rows(out.tokens, out.lengths, count), _rows(out.frames, out.frame_lengths, count)
+        found = []
+        for row in range(count):
+            score = float(out.scores[row])
+            n_best = _hypotheses(out.n_best, row) if out.n_best else [Hypothesis(tokens[row], score, score)]
+            found.append(Segment(tokens[row], frames[row], score, done.seconds, n_best))
+        return found
+
+    def _ranked(self, parts: Segments, indices: list[int], tries: Hypotheses) -> list[list[Hypothesis]]:
+        """The tries of a batch in the teacher's order, each text once."""
+        of_row = [[h.tokens for h in _hypotheses(tries, row)] for row in range(len(indices))]
+        texts = [self.vocabularies.target.decode(some) for some in of_row]
+        sources = self.vocabularies.source.decode([parts.sources[i][:-1] for i in indices])
+        found = []
+        for some, told, ranked in zip(
+            of_row, texts, npd.rank(self._teacher, sources, texts, self._how.tries), strict=True
+        ):
+            found.append([Hypothesis(some[told.index(text)], score.mean, score.sum) for text, score in ranked])
+        return found
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[scoring.Score]:
         """How probable given translations are: by teacher forcing, or for CTC summed over all alignments.
@@ -252,57 +241,83 @@ class Translator:
             raise TypeError("one side is a single string, which would be scored letter by letter; give lists: [line]")
         if len(sources) != len(targets):
             raise ValueError(f"{len(targets)} targets for {len(sources)} sources; give one a source")
+        source, target = self._pieces(sources, targets)
+        return [score for (score,) in self._scores(source, [[ids] for ids in target])]
+
+    def score_each(
+        self, sources: Sequence[str], targets: Sequence[Sequence[str]], room: int | None = None
+    ) -> list[list[scoring.Score]]:
+        """As `score`, of several targets a source, which is encoded once for all of them.
+
+        Args:
+            sources: raw text.
+            targets: raw text, some for each source.
+            room: of how many targets a source the compiled program has room; None: the most that one has here.
+
+        Returns:
+            The scores of each source's targets; -inf for those where either side is too long for the model.
+
+        Raises:
+            ValueError: the sides differ in their number of lines.
+            UserError: see `score`.
+        """
+        counts = [len(some) for some in targets]
+        source, flat = self._pieces(sources, [text for some in targets for text in some])
+        rest, (most_source, most_target) = iter(flat), self._scorer.limits
+        target = [[next(rest) for _ in range(count)] for count in counts]
+        unsayable = scoring.Score(-np.inf, -np.inf, 0)
+        fits = [
+            [len(ids) <= (most_target or len(ids)) and len(of) <= most_source for ids in some]
+            for of, some in zip(source, target, strict=True)
+        ]
+        kept = [row for row, some in enumerate(fits) if any(some)]
+        given = [[ids for ids, fit in zip(target[row], fits[row], strict=True) if fit] for row in kept]
+        scores = dict(zip(kept, map(iter, self._scores([source[row] for row in kept], given, room)), strict=True))
+        return [[next(scores[row]) if fit else unsayable for fit in some] for row, some in enumerate(fits)]
+
+    def _pieces(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         source, target = (
             vocabulary.encode([normalise(line) for line in lines])
             for vocabulary, lines in zip(self.vocabularies, (sources, targets), strict=True)
         )
         end = [EOS] if self.config.objective.target_eos else []
-        sides = [[*ids, EOS] for ids in source], [[*ids, *end] for ids in target]
+        return [[*ids, EOS] for ids in source], [[*ids, *end] for ids in target]
+
+    def _scores(
+        self, sources: list[list[int]], targets: list[list[list[int]]], room: int | None = None
+    ) -> list[list[scoring.Score]]:
         with self._memory_explained():
-            return scoring.scores(self._scorer, self.params, *sides, self.config.decoding.batch_frames, _most_rows())
+            frames = self.config.decoding.batch_frames
+            return scoring.scores(self._scorer, self.params, sources, targets, frames, _most_rows(), room)
+
+    def pruned(self, lines: Sequence[str], top_k: int) -> tuple[Segments, list[Pass]]:
+        """What a search over CTC's frames would look at.
+
+        Args:
+            lines: raw text.
+            top_k: tokens of each frame that are kept, and the blank.
+
+        Returns:
+            The lines' segments, and for each batch `Pruned` and the rows' numbers of frames.
+        """
+        parts, prune = self._segments(lines), single_pass.make_prune(self._model, self.objective, top_k)
+        with self._memory_explained():
+            return parts, list(passes(prune, self.params, self._plan(parts.sources), parts.sources))
 
     @functools.cached_property
     def _scorer(self) -> scoring.Scorer:
         return scoring.scorer(self._model, self.objective, self.config)
 
-    def _segments(self, lines: Sequence[str], on_cut: OnCut | None = None) -> "_Segments":
-        if isinstance(lines, str | bytes):
-            raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
-        pieces = self.vocabularies.source.encode([normalise(line) for line in lines])
-        sources, owners = [], []
-        for line, ids in enumerate(pieces):
-            limit = self.config.decoding.max_source_length - 1  # room for eos
-            parts = _cut(ids, self.vocabularies.source.pieces(ids), limit) if len(ids) > limit else [ids] if ids else []
-            sources += [[*part, EOS] for part in parts]
-            owners += [line] * len(parts)
-            if on_cut and len(parts) > 1:
-                on_cut(line, len(parts))
-        return _Segments(sources, owners, len(pieces))
+    def _segments(self, lines: Sequence[str], on_cut: OnCut | None = None) -> Segments:
+        return segments(lines, self.vocabularies.source, self.config.decoding.max_source_length, on_cut)
 
     def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
-        decoding = self.config.decoding
-        return batches(
-            [len(ids) for ids in sources],
-            decoding.max_source_length,
-            decoding.batch_frames,
-            self._frames,
-            _most_rows(),
-        )
+        decoding, lengths = self.config.decoding, [len(ids) for ids in sources]
+        return batches(lengths, decoding.max_source_length, decoding.batch_frames, self._how.frames, _most_rows())
 
-    def _frames(self, S: int) -> int:
-        """Decoder positions of a padded source length, those of all length candidates together."""
-        decoding = self.config.decoding
-        if self.config.model.kind == "autoregressive":
-            return target_limit(S, decoding.max_length_ratio)
-        if not self.objective.needs_length:
-            return self.objective.max_frames(S, 0)
-        longest = length_limit(S, self.config.objective.length_range, decoding.length_multiplier)
-        return decoding.length_candidates * self.objective.max_frames(S, longest)
-
-    def _passes(self, segments: "_Segments", **options: Any) -> Iterator[single_pass.Pass]:
-        plan = self._plan(segments.sources)
+    def _passes(self, parts: Segments, **options: Any) -> Iterator[Pass]:
         with self._memory_explained():
-            yield from single_pass.passes(self._decode, self.params, plan, segments.sources, **options)
+            yield from passes(self._how.decode, self.params, self._plan(parts.sources), parts.sources, **options)
 
     def _memory_explained(self) -> AbstractContextManager[None]:
         frames = self.config.decoding.batch_frames
@@ -310,67 +325,50 @@ class Translator:
             f"batches of decoding.batch_frames {frames:,} do not fit into memory; lower it in config.json"
         )
 
-    def _translation(self, parts: list["_Segment"]) -> Translation:
-        vocabulary = self.vocabularies.target
-        # One entry for each rank that all segments have; a line without any has its one empty text.
-        ranks = list(zip(*(p.hypotheses for p in parts), strict=False)) or [()]
-        return Translation(
-            text=_joined(vocabulary.decode([p.tokens for p in parts])),
-            tokens=[piece for p in parts for piece in vocabulary.pieces(p.tokens)],
-            frames=[piece if f else "" for p in parts for f, piece in zip(p.frames, vocabulary.pieces(p.frames))],
-            score=sum(p.score for p in parts),
-            seconds=sum(p.seconds for p in parts),
-            segments=len(parts),
-            n_best=[_joined(vocabulary.decode([tokens for tokens, _ in rank])) for rank in ranks],
-            n_best_scores=[sum(score for _, score in rank) for rank in ranks],
-        )
-
-
-class _Segment(NamedTuple):
-    tokens: list[int]
-    frames: list[int]
-    score: float
-    seconds: float
-    hypotheses: list[tuple[list[int], float]]
-
 
 def _check_applies(path: str | Path, config: Config, decoding: Mapping[str, Any]) -> None:
     """Raises ConfigError if a field is given that changes nothing for this model."""
-    is_nat, loss = config.model.kind == "nat", config.objective.loss
-    has = {
-        "blank_penalty": (is_nat and loss == "ctc", "blank to hold back"),
-        "length_candidates": (is_nat and config.objective.needs_length, "length to predict"),
-        "length_multiplier": (is_nat and config.objective.needs_length, "length to predict"),
-        "latent_temperature": (config.model.latents == "vae", "latents to draw"),
-        **dict.fromkeys(("beam_size", "length_penalty", "max_length_ratio"), (not is_nat, "beam")),
-    }
     for name in decoding:
-        applies, what = has.get(name, (True, ""))
-        if not applies:
-            how = f"trained with {loss}" if is_nat else "autoregressive"
+        if what := ways.lacks(config, name):
+            how = f"trained with {config.objective.loss}" if config.model.kind == "nat" else "autoregressive"
             raise ConfigError(f"{path}: {how}, which has no {what}; leave decoding.{name} out")
 
 
-class _Segments(NamedTuple):
-    """Lines as what is translated in one piece: source ids with eos, and the line that each belongs to."""
+def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> TokenScorer:
+    """The tables that a search asks. Raises UserError where there are none, or those of other pieces."""
+    folder = Path(config.decoding.lm or path / "lm")
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no language model, but decoding.lm_weight is {config.decoding.lm_weight:g}; make one with "
+            f"`natjax lm train --model {path}`, name one with decoding.lm, or set decoding.lm_weight 0"
+        )
+    return language_models.load(folder, vocabularies.target.fingerprint)
 
-    sources: list[list[int]]
-    owners: list[int]
-    lines: int
 
-    def by_line(self, results: list[Any]) -> list[list[Any]]:
-        found: list[list[Any]] = [[] for _ in range(self.lines)]
-        for line, result in zip(self.owners, results, strict=True):
-            found[line].append(result)
-        return found
+def _teacher(path: Path, config: Config, say: Callable[[str], None]) -> Translator:
+    """What chooses among tries. Raises UserError where there is none, or one that is not autoregressive."""
+    folder = Path(config.decoding.teacher or path / "teacher")
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder, but noisy parallel decoding needs a teacher; name its workdir with "
+            f"--decoding.teacher, or link it there"
+        )
+    teacher = Translator.load(folder, decode="greedy", say=say)
+    if teacher.config.model.kind != "autoregressive":
+        raise UserError(f"{folder}: not autoregressive, so it cannot choose; name the workdir of a teacher")
+    return teacher
+
+
+def _tries(out: Decoded) -> Hypotheses:
+    return out.n_best
+
+
+def _essence(out: Decoded) -> tuple[Any, Any]:
+    return out.tokens, out.lengths
 
 
 def _most_rows() -> int | None:
     return CPU_ROWS if jax.default_backend() == "cpu" else None
-
-
-def _joined(texts: list[str]) -> str:
-    return " ".join(filter(None, texts))
 
 
 def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
@@ -378,19 +376,7 @@ def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[in
     return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
 
 
-def _hypotheses(found: BeamResult, row: int) -> list[tuple[list[int], float]]:
-    """Tokens and score of those that exist."""
-    each = zip(found.tokens[row], found.lengths[row], found.scores[row], strict=True)
-    return [(tokens[:length].tolist(), float(score)) for tokens, length, score in each if score > -np.inf]
-
-
-def _cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:
-    """Parts of at most `limit` pieces: after a sentence's end if one lies in the second half, else between words."""
-    parts = []
-    while len(ids) > limit:
-        words = [i for i in range(1, limit + 1) if pieces[i].startswith("▁")]
-        ends = [i for i in words if i > limit // 2 and pieces[i - 1].endswith((".", "!", "?", "。"))]
-        at = ends[-1] if ends else words[-1] if words else limit
-        parts.append(ids[:at])
-        ids, pieces = ids[at:], pieces[at:]
-    return [*parts, ids]
+def _hypotheses(found: Hypotheses, row: int) -> list[Hypothesis]:
+    """Those that exist."""
+    each = zip(found.tokens[row], found.lengths[row], found.scores[row].tolist(), strict=True)
+    return [Hypothesis(tokens[:length].tolist(), score, score) for tokens, length, score in each if score > -np.inf]

@@ -14,7 +14,8 @@ from natjax.ctc import operand_dtype
 from natjax.data.prepare import read_corpus, train_vocabularies
 from natjax.data.vocab import Vocabulary
 from natjax.errors import ConfigError, UserError, VocabularyError, WorkdirError
-from natjax.translator import Translator, _cut
+from natjax.segments import cut
+from natjax.translator import Translator
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +106,10 @@ def test_after_warming_up_nothing_is_compiled(vocabularies, params):
     fresh = Translator(tiny.config(), vocabularies, params)
     lines = [*LINES * 4, " ".join(LINES * 5)]
     programs = fresh.warm_up(lines)
-    assert programs == fresh._decode._cache_size() > 1
+    assert programs == fresh._how.decode._cache_size() > 1
     fresh.translate(lines)
     fresh.translate_with_details(lines)
-    assert fresh._decode._cache_size() == programs
+    assert fresh._how.decode._cache_size() == programs
 
 
 def test_seconds_of_the_lines_are_those_that_passed(translator):
@@ -145,17 +146,17 @@ def test_cut_lines_are_told_by_their_place(translator):
 
 def test_cut_prefers_sentence_ends_then_words_then_anything():
     pieces = ["▁a", "b", ".", "▁c", "▁d", "e", "▁f", "g"]
-    assert _cut(list(range(8)), pieces, 5) == [[0, 1, 2], [3, 4, 5, 6, 7]]
+    assert cut(list(range(8)), pieces, 5) == [[0, 1, 2], [3, 4, 5, 6, 7]]
     pieces[2] = "x"
-    assert _cut(list(range(8)), pieces, 5) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert _cut(list(range(7)), ["▁a", *"bcdefg"], 3) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert cut(list(range(8)), pieces, 5) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert cut(list(range(7)), ["▁a", *"bcdefg"], 3) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
 def test_cut_loses_nothing(limit):
     generator = np.random.default_rng(limit)
     pieces = [str(generator.choice(["▁a", "b", ".", "▁c."])) for _ in range(40)]
-    parts = _cut(list(range(40)), pieces, limit)
+    parts = cut(list(range(40)), pieces, limit)
     assert [i for part in parts for i in part] == list(range(40))
     assert all(1 <= len(part) <= limit for part in parts)
 
@@ -283,4 +284,4 @@ def test_length_candidates_run(translator, loss):
     assert [len(t.frames) for t in golden] == [3, 0, 5, 0, 2]
     assert len(vanilla.translate(LINES)) == 5
     # A batch holds the frames of all candidates: (16 + 32) · 1.5 for each of the three.
-    assert vanilla._frames(16) == 216
+    assert vanilla._how.frames(16) == 216

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,26 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Declares how the model decodes."""
     parser.add_argument(
         "--decode",
-        choices=("greedy", "beam"),
-        help="how to decode; beam is for autoregressive models and their default, greedy that of all others",
+        choices=("greedy", "beam", "npd", "npd+beam"),
+        help="how to decode: greedy (default but for autoregressive models); beam: theirs, or the search over CTC, "
+        "with a language model if --decoding.lm-weight is given or tuned; npd, npd+beam: several tries, of which a "
+        "teacher chooses",
     )
     group = parser.add_argument_group(
         "decoding", "in place of what the model's config says; `natjax train CONFIG --fields` tells what each is"
     )
+    hints = typing.get_type_hints(DecodingConfig)
     for field in dataclasses.fields(DecodingConfig):
         # Same spelling as in `natjax train`.
-        group.add_argument(
-            f"--{_PREFIX}{field.name.replace('_', '-')}",
-            dest=_PREFIX + field.name,
-            type=type(field.default),
-            metavar="N" if isinstance(field.default, int) else "X",
-        )
+        name, dest, hint = field.name.replace("_", "-"), _PREFIX + field.name, hints[field.name]
+        if hint is bool:
+            group.add_argument(f"--{_PREFIX}{name}", dest=dest, action="store_true", default=None)
+            group.add_argument(f"--{_PREFIX}no-{name}", dest=dest, action="store_false", default=None)
+        elif choices := typing.get_args(hint):
+            group.add_argument(f"--{_PREFIX}{name}", dest=dest, choices=choices)
+        else:
+            metavar = {int: "N", float: "X", str: "W"}[hint]
+            group.add_argument(f"--{_PREFIX}{name}", dest=dest, type=hint, metavar=metavar)
 
 
 def decoding_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -72,7 +72,9 @@ _RANGES = {
     "training.cooldown_steps": (0, _MOST), "training.batch_frames": (1, 2**24), "decoding.batch_frames": (1, 2**24),
     "decoding.max_source_length": (8, 65_536), "decoding.length_candidates": (1, 128),
     "decoding.blank_penalty": (0, 100), "decoding.beam_size": (1, 1024), "decoding.length_penalty": (0, 10),
-    "decoding.max_length_ratio": (0.1, 100),
+    "decoding.max_length_ratio": (0.1, 100), "decoding.ctc_beam_size": (1, 1024), "decoding.ctc_top_k": (1, 1024),
+    "decoding.lm_weight": (0, 100), "decoding.length_bonus": (-100, 100), "decoding.npd_samples": (1, 128),
+    "decoding.npd_temperature": (0, 100), "decoding.npd_lengths": (1, 128),
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)), **dict.fromkeys(_POSITIVE.split(), (1e-30, _MOST_FLOAT)),
     **dict.fromkeys(_SHARES.split(), (0, 1)),
 }  # fmt: skip

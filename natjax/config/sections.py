@@ -282,6 +282,28 @@ class DecodingConfig:
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
     latent_temperature: float = 0.0
     """For models with latents: standard deviations of the prior's draws; 0: its mean (paper, section 3.2)."""
+    ctc_beam_size: int = 20
+    """W, prefixes of the search over CTC's frames (paper, Table 3)."""
+    ctc_top_k: int = 20
+    """Tokens of each frame that this search looks at, and the blank (official release: as many as the beam)."""
+    lm: str = ""
+    """Folder of the search's language model (`natjax lm`); empty: `lm` inside the workdir, if it is there."""
+    lm_weight: float = 0.0
+    """α, by which the language model's log-probabilities are multiplied; 0: without one. `natjax tune` finds it."""
+    length_bonus: float = 0.0
+    """β, added for each piece of a hypothesis: a language model prefers short ones. `natjax tune` finds it."""
+    length_bonus_form: Literal["linear", "log"] = "linear"
+    """linear: β·|y|, as the official release; log: β·log|y|, as the paper's equation 6."""
+    score_eos: bool = False
+    """Whether the language model also judges the sentence's end; the official release does not."""
+    teacher: str = ""
+    """Workdir of the autoregressive model that chooses in noisy parallel decoding; empty: `teacher` in the workdir."""
+    npd_samples: int = 5
+    """Latents tried in noisy parallel decoding, the prior's mean among them (paper, Table 3)."""
+    npd_temperature: float = 0.1
+    """Standard deviations of the others' draws (official release)."""
+    npd_lengths: int = 5
+    """Lengths tried in noisy parallel decoding, for losses with a length; all there are where these are fewer."""
     beam_size: int = 5
     """W, hypotheses a sentence of the autoregressive beam."""
     length_penalty: float = 1.0

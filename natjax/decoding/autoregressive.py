@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from natjax.decoding import single_pass
 from natjax.decoding.beam import BeamResult, beam_search
-from natjax.decoding.single_pass import Decode, Decoded
+from natjax.decoding.passes import Decode, Decoded, Hypotheses
 from natjax.frames import target_limit
 from natjax.layers.linear import turned
 from natjax.layers.stack import apart, stacked
@@ -65,7 +65,8 @@ def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, ma
             length_penalty=length_penalty,
         )
         tokens_BN, lengths_B = found.tokens[:, 0], found.lengths[:, 0]
-        return Decoded(tokens_BN, lengths_B, tokens_BN, lengths_B, found.log_probs[:, 0], found)
+        n_best = Hypotheses(found.tokens, found.lengths, found.scores)
+        return Decoded(tokens_BN, lengths_B, tokens_BN, lengths_B, found.log_probs[:, 0], n_best)
 
     def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None) -> Decoded:
         return search(params, source_BS, source_lengths_B, jnp.float32(length_penalty))

@@ -4,7 +4,7 @@ An autoregressive model is given the target, one place to the right (teacher for
 log-probability of a target, summed over all alignments.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,8 @@ import numpy as np
 
 from natjax import ctc
 from natjax.config import Config
-from natjax.decoding import beam, single_pass
+from natjax.decoding import beam
+from natjax.decoding.passes import arrays
 from natjax.decoding.shapes import batches
 from natjax.errors import DataError, UserError
 from natjax.frames import target_limit
@@ -47,16 +48,18 @@ def make_teacher_forced(model: Transformer) -> LogProbs:
         model: the model; its parameters are an argument.
 
     Returns:
-        `log_probs(params, source i32[B, S], source_lengths i32[B], target i32[B, N], target_lengths i32[B]) -> f32[B]`,
-        compiled. Targets end in eos; one of length 0 scores 0. `params` are the model's, as they are or from
-        `single_pass.prepare` or `autoregressive.prepare`.
+        `log_probs(params, source i32[B, S], source_lengths i32[B], target i32[R, N], target_lengths i32[R]) -> f32[R]`,
+        compiled; R is a multiple of B, and R/B neighbouring targets are of one source, which is encoded once. Targets
+        end in eos; one of length 0 scores 0. `params` are the model's, as they are or from `single_pass.prepare` or
+        `autoregressive.prepare`.
     """
 
     def log_probs(params: PyTree, source: Array, source_lengths: Array, target: Array, target_lengths: Array) -> Array:
         variables = {"params": stacked(params)}
         memory_BSD = model.apply(variables, source, source_lengths, method="encode")
-        hidden_BND = model.apply(variables, shifted(target), memory_BSD, source_lengths, method="decode")
-        return beam.score(model.apply(variables, hidden_BND, method="project"), target, target_lengths).total
+        memory_RSD, source_lengths_R = _for_each(target.shape[0], memory_BSD, source_lengths)
+        hidden_RND = model.apply(variables, shifted(target), memory_RSD, source_lengths_R, method="decode")
+        return beam.score(model.apply(variables, hidden_RND, method="project"), target, target_lengths).total
 
     return jax.jit(log_probs)
 
@@ -75,14 +78,20 @@ def make_all_alignments(model: NAT, objective: Objective) -> LogProbs:
     def log_probs(params: PyTree, source: Array, source_lengths: Array, target: Array, target_lengths: Array) -> Array:
         variables = {"params": stacked(params)}
         memory_BSD = model.apply(variables, source, source_lengths, method="encode")
-        frame_lengths_B = objective.frames(source_lengths, target_lengths)
+        frame_lengths_B = objective.frames(source_lengths, source_lengths)
         T = objective.max_frames(source.shape[1], target.shape[1])
         head = model.apply(variables, memory_BSD, source_lengths, frame_lengths_B, T, method="predict")
+        hidden_RTD, frame_lengths_R = _for_each(target.shape[0], head.hidden, frame_lengths_B)
         return -ctc.linear_ctc_loss(
-            head.hidden, head.kernel, frame_lengths_B, target, target_lengths, bias=head.bias, infeasible="inf"
+            hidden_RTD, head.kernel, frame_lengths_R, target, target_lengths, bias=head.bias, infeasible="inf"
         )
 
     return jax.jit(log_probs)
+
+
+def _for_each(rows: int, *arrays: Array) -> list[Array]:
+    """Each row so many times that there are `rows` of them, neighbours alike."""
+    return [jnp.repeat(array, rows // array.shape[0], axis=0) for array in arrays]
 
 
 class Scorer(NamedTuple):
@@ -135,47 +144,57 @@ def scores(
     how: Scorer,
     params: PyTree,
     sources: Sequence[list[int]],
-    targets: Sequence[list[int]],
+    targets: Sequence[Sequence[list[int]]],
     batch_frames: int,
     most_rows: int | None = None,
-) -> list[Score]:
+    room: int | None = None,
+) -> list[list[Score]]:
     """Scores pairs, in batches of few static shapes.
 
     Args:
         how: of `scorer`.
         params: the model's, as they are or prepared, see `scorer`.
         sources: piece ids of each source, eos included.
-        targets: piece ids of each target, with eos where the model's targets end in one.
+        targets: piece ids of each source's targets, with eos where the model's targets end in one.
         batch_frames: see `shapes.batches`.
         most_rows: see `shapes.batches`.
+        room: of how many targets a source a batch has room for; None: the most that one has here.
+
+    Returns:
+        The scores of each source's targets.
 
     Raises:
         DataError: a line is too long; nothing has been scored.
     """
-    for name, rows, limit in zip(("source", "target"), (sources, targets), how.limits, strict=True):
-        _check_lengths(name, rows, limit)
-    found: list[Score | None] = [None] * len(sources)
-    lengths = [how.length(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
-    for shape, indices in batches(lengths, how.longest, batch_frames, how.width, most_rows):
-        source_BS, source_lengths_B, _ = single_pass.arrays(shape, [sources[i] for i in indices])
+    _check_lengths("source", enumerate(sources, 1), how.limits[0])
+    _check_lengths("target", ((line, ids) for line, some in enumerate(targets, 1) for ids in some), how.limits[1])
+    most = room or max(map(len, targets), default=0)
+    found: list[list[Score]] = [[] for _ in sources]
+    if most == 0:
+        return found
+    lengths = [how.length(len(s), max(map(len, some), default=0)) for s, some in zip(sources, targets, strict=True)]
+    plan = batches(lengths, how.longest, batch_frames, lambda S: most * how.width(S), most_rows)
+    for shape, indices in plan:
         N = how.width(shape.S)
-        target_BN, lengths_B = np.zeros((shape.rows, N), np.int32), np.zeros(shape.rows, np.int32)
+        target_BCN = np.zeros((shape.rows, most, N), np.int32)
+        lengths_BC = np.zeros((shape.rows, most), np.int32)
         for row, index in enumerate(indices):
-            ids = targets[index][:N]
-            target_BN[row, : len(ids)], lengths_B[row] = ids, len(ids)
-        arguments = source_BS, source_lengths_B, jnp.asarray(target_BN), jnp.asarray(lengths_B)
-        total_B = jax.device_get(how.log_probs(params, *arguments))
-        for row, index in enumerate(indices):
-            total, tokens = float(total_B[row]), len(targets[index])
-            found[index] = Score(total, total / max(tokens, 1), tokens)
+            for place, ids in enumerate(targets[index]):
+                target_BCN[row, place, : len(ids[:N])], lengths_BC[row, place] = ids[:N], len(ids[:N])
+        source_BS, source_lengths_B, _ = arrays(shape, [sources[i] for i in indices])
+        targets_RN, lengths_R = jnp.asarray(target_BCN.reshape(-1, N)), jnp.asarray(lengths_BC.reshape(-1))
+        total_R = jax.device_get(how.log_probs(params, source_BS, source_lengths_B, targets_RN, lengths_R))
+        for total_C, index in zip(total_R.reshape(shape.rows, most), indices, strict=False):
+            for total, ids in zip(total_C.tolist(), targets[index], strict=False):
+                found[index].append(Score(total, total / max(len(ids), 1), len(ids)))
     return found
 
 
-def _check_lengths(name: str, rows: Sequence[list[int]], limit: int | None) -> None:
-    long = [place for place, row in enumerate(rows, 1) if limit is not None and len(row) > limit]
+def _check_lengths(name: str, rows: Iterable[tuple[int, list[int]]], limit: int | None) -> None:
+    long = [(line, len(ids)) for line, ids in rows if limit is not None and len(ids) > limit]
     if long:
         others = f" (and {len(long) - 1:,} more lines)" if len(long) > 1 else ""
         raise DataError(
-            f"line {long[0]:,}{others}: a {name} of {len(rows[long[0] - 1]):,} pieces, eos included, but the model's "
-            f"config allows {limit:,} (decoding.max_source_length); leave it out, or raise that in its config.json"
+            f"line {long[0][0]:,}{others}: a {name} of {long[0][1]:,} pieces, eos included, but the model's config "
+            f"allows {limit:,} (decoding.max_source_length); leave it out, or raise that in its config.json"
         )

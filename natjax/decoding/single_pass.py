@@ -1,118 +1,187 @@
-"""Greedy decoding in one pass: encode, upsample, decode, argmax, collapse, in one compiled function."""
+"""Decoding in one pass: encode, upsample, decode, then argmax and collapse or a search, in one compiled function."""
 
 import functools
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.ctc import linear_top_k, operand_dtype
-from natjax.decoding.beam import BeamResult
-from natjax.decoding.shapes import Shape
+from natjax.ctc import Pruned, linear_pruned, linear_top_k, operand_dtype
+from natjax.decoding.lattice import Search, Weights, searched
+from natjax.decoding.passes import Decode, Decoded, Hypotheses
 from natjax.frames import length_limit, multiplied_length
 from natjax.layers.length import predict_lengths
-from natjax.layers.noise import Noise, sentence_noise
+from natjax.layers.noise import mix32, sentence_noise
 from natjax.layers.stack import apart, stacked
 from natjax.models.nat import NAT
 from natjax.objectives.base import Objective
-from natjax.typing import BLANK, EOS, Array, Head, PyTree
-
-AHEAD = 4  # batches under way at a time: enough to hide the host's work, few enough to bound memory
+from natjax.typing import BLANK, Array, Head, PyTree
 
 # Operands of matrix products and tables of vectors: the model takes them in its compute dtype. Biases and
 # normalisations work in float32.
 _MATRICES = {"kernel", "up_kernel", "down_kernel", "table"}
 
 
-class Decoded(NamedTuple):
-    """Translations of one batch.
+class Tries(NamedTuple):
+    """The model's output for the tries of a batch, neighbouring rows of one sentence.
 
     Attributes:
-        tokens: i32[B, T], collapsed, packed to the left, padded with 0.
-        lengths: i32[B], tokens in each row.
-        frames: i32[B, T], what each frame emits, 0 beyond the row's frames.
-        frame_lengths: i32[B].
-        scores: f32[B], Σ over frames of the log-probability of what is emitted, nats.
-        n_best: all hypotheses of a search; None where there is none.
+        head: of R = B·C rows.
+        frame_lengths: i32[R].
+        each: C, tries of a sentence.
     """
 
-    tokens: Array
-    lengths: Array
-    frames: Array
+    head: Head
     frame_lengths: Array
-    scores: Array
-    n_best: BeamResult | None = None
+    each: int
 
 
-Decode = Callable[..., Decoded]
+def make_output(
+    model: NAT,
+    objective: Objective,
+    *,
+    candidates: int = 1,
+    length_multiplier: float = 1.0,
+    samples: int = 1,
+    temperature: float = 0.0,
+    seed: int = 1,
+) -> Callable[..., Tries]:
+    """From a source to the model's output, the part that all ways of decoding share; not compiled.
+
+    Args:
+        model: see `make_decode`, as all others.
+        objective: its loss.
+        candidates: lengths tried.
+        length_multiplier: of predicted lengths.
+        samples: latents tried.
+        temperature: of their draws.
+        seed: of their draws.
+
+    Returns:
+        `output(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Tries`.
+    """
+
+    def output(params: PyTree, source_BS: Array, source_lengths_B: Array, lengths_B: Array | None) -> Tries:
+        params = stacked(params)
+
+        def apply(method: str, *args: object) -> Array:
+            return model.apply({"params": params}, *args, method=method)
+
+        S, memory_BSD = source_BS.shape[1], apply("encode", source_BS, source_lengths_B)
+        T = objective.max_frames(S, 0)
+        lengths_BC = source_lengths_B[:, None]  # what losses without a length ignore
+        if objective.needs_length:
+            T = objective.max_frames(S, length_limit(S, model.length_span, length_multiplier))
+            if lengths_B is None:
+                logits = apply("length_logits", memory_BSD, source_lengths_B)
+                lengths_BC = predict_lengths(logits, source_lengths_B, candidates)
+                lengths_BC = jnp.maximum(multiplied_length(lengths_BC, length_multiplier), 1)
+            else:
+                lengths_BC = lengths_B[:, None]
+            lengths_BC = jnp.minimum(lengths_BC, T)
+        # From here on a row is a try, R of them: of a sentence its lengths, of a length its samples.
+        each = lengths_BC.shape[1] * samples
+        lengths_R = jnp.repeat(lengths_BC.reshape(-1), samples)
+        memory_RSD, source_lengths_R = (jnp.repeat(x, each, axis=0) for x in (memory_BSD, source_lengths_B))
+        noise, temperature_R11 = None, temperature
+        if temperature:
+            sample_R = jnp.arange(lengths_R.size, dtype=jnp.uint32) % np.uint32(samples)
+            noise = sentence_noise(seed, source_BS)
+            noise = noise._replace(rows=jnp.repeat(noise.rows, each) ^ mix32(sample_R))
+            if samples > 1:
+                temperature_R11 = jnp.where(sample_R == 0, 0.0, temperature).astype(jnp.float32)[:, None, None]
+        frame_lengths_R = objective.frames(source_lengths_R, lengths_R)
+        head = apply("predict", memory_RSD, source_lengths_R, frame_lengths_R, T, noise, temperature_R11)
+        return Tries(head, frame_lengths_R, each)
+
+    return output
 
 
 def make_decode(
     model: NAT,
     objective: Objective,
     *,
-    candidates: int = 1,
-    length_multiplier: float = 1.0,
     blank_penalty: float = 0.0,
-    temperature: float = 0.0,
-    seed: int = 1,
+    search: Search | None = None,
+    every_try: bool = False,
+    **tries: Any,
 ) -> Decode:
     """The compiled single pass, one program for each shape of its arguments.
+
+    Lengths and samples together give several tries of a sentence, which lie side by side as rows of one batch. The one
+    with the best mean log-probability by frame is returned, the first among equals.
 
     Args:
         model: the model; its parameters are an argument, so that one program serves all checkpoints.
         objective: tells frame counts and how frames collapse.
-        candidates: for losses with a length, how many lengths are decoded side by side; the one with the best mean
-            log-probability is returned.
-        length_multiplier: for losses with a length, by which predicted lengths are multiplied; given ones are not.
         blank_penalty: for losses without a length, nats at least 0 by which the blank must lead the best token to be
             emitted. Alignments that differ by where a token falls share its mass over some frames, and in each of
-            them the blank can win; the penalty gives such tokens back. Scores stay those of the model.
-        temperature: for models with latents, how far z lies from the prior's mean, in draws of its standard deviation;
-            0: at the mean (paper, section 3.2).
-        seed: of these draws. A sentence's draw depends on its own tokens, not on the batch it is in.
+            them the blank can win; the penalty gives such tokens back. Scores stay those of the model. A search sums
+            over alignments and has no need of it.
+        search: for losses without a length: a search over the frames' distributions, in place of the argmax.
+        every_try: whether `n_best` holds the tries, the best hypothesis of each, for somebody else to choose from.
+        **tries: of `make_output`:
+            candidates: for losses with a length, how many lengths are tried; 1 unless given.
+            length_multiplier: for losses with a length, by which predicted lengths are multiplied; given ones are not.
+            samples: for models with latents, how many are tried, 1 unless given; of several, the first is the prior's
+                mean.
+            temperature: for models with latents, how far z lies from the prior's mean, in draws of its standard
+                deviation; 0, the default: at the mean (paper, section 3.2).
+            seed: of these draws. A sentence's draws depend on its own tokens, not on the batch it is in.
 
     Returns:
-        `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None) -> Decoded`. `params` are the
-        model's, as they are or from `prepare`. `lengths` overrides the predicted target lengths (golden length);
-        losses without a length ignore it.
+        `decode(params, source i32[B, S], source_lengths i32[B], lengths i32[B] | None, weights: Weights | None) ->
+        Decoded`. `params` are the model's, as they are or from `prepare`. `lengths` overrides the predicted target
+        lengths (golden length); losses without a length ignore it. `weights` are the search's, and needed by it.
     """
+    output = make_output(model, objective, **tries)
 
-    def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, lengths_B: Array | None = None) -> Decoded:
-        params = stacked(params)
-
-        def apply(method: str, *args: object) -> Array:
-            return model.apply({"params": params}, *args, method=method)
-
-        def of_lengths(memory_BSD: Array, source_lengths_B: Array, noise: Noise | None, lengths_B: Array) -> Decoded:
-            frame_lengths_B = objective.frames(source_lengths_B, lengths_B)
-            head = apply("predict", memory_BSD, source_lengths_B, frame_lengths_B, T, noise, temperature)
-            return _decoded(head, objective, frame_lengths_B, blank_penalty)
-
-        rows = apply("encode", source_BS, source_lengths_B), source_lengths_B, None
-        if temperature:
-            rows = *rows[:2], sentence_noise(seed, source_BS)
-        S = source_BS.shape[1]
-        if not objective.needs_length:
-            T = objective.max_frames(S, 0)
-            return of_lengths(*rows, source_lengths_B)
-        T = objective.max_frames(S, length_limit(S, model.length_span, length_multiplier))
-        if lengths_B is not None:
-            return of_lengths(*rows, jnp.minimum(lengths_B, T))
-        logits = apply("length_logits", *rows[:2])
-        choices_BC = multiplied_length(predict_lengths(logits, source_lengths_B, candidates), length_multiplier)
-        # Candidates lie side by side as rows of one batch.
-        rows = jax.tree.map(lambda array: jnp.repeat(array, candidates, axis=0) if array.ndim else array, rows)
-        return _best(of_lengths(*rows, jnp.clip(choices_BC, 1, T).reshape(-1)), candidates)
+    def decode(
+        params: PyTree,
+        source_BS: Array,
+        source_lengths_B: Array,
+        lengths_B: Array | None = None,
+        weights: Weights | None = None,
+    ) -> Decoded:
+        head, frame_lengths_R, each = output(params, source_BS, source_lengths_B, lengths_B)
+        if search is None:
+            decoded = _argmax(head, objective, frame_lengths_R, blank_penalty)
+        else:
+            decoded = searched(head, frame_lengths_R, search, weights)
+        if each == 1 and not every_try:
+            return decoded
+        mean_R = decoded.scores / frame_lengths_R.astype(jnp.float32)
+        return _best(decoded, mean_R.reshape(-1, each), every_try)
 
     return jax.jit(decode)
 
 
-def _decoded(head: Head, objective: Objective, frame_lengths_B: Array, blank_penalty: float) -> Decoded:
+def make_prune(model: NAT, objective: Objective, top_k: int) -> Callable[..., tuple[Pruned, Array]]:
+    """The compiled pass up to the search, for what searches the same frames again and again.
+
+    Args:
+        model: as `make_decode`.
+        objective: its loss, one without a length.
+        top_k: tokens of each frame that are kept, and the blank.
+
+    Returns:
+        `prune(params, source i32[B, S], source_lengths i32[B], None) -> (Pruned, frame_lengths i32[B])`.
+    """
+    output = make_output(model, objective)
+
+    @jax.jit
+    def prune(
+        params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None
+    ) -> tuple[Pruned, Array]:
+        head, frame_lengths_B, _each = output(params, source_BS, source_lengths_B, None)
+        return linear_pruned(*head, top_k=top_k), frame_lengths_B
+
+    return prune
+
+
+def _argmax(head: Head, objective: Objective, frame_lengths_B: Array, blank_penalty: float) -> Decoded:
     """What the frames emit, collapsed."""
     ids_BT, log_prob_BT = _emitted(head, 0.0 if objective.needs_length else blank_penalty)
     real_BT = jnp.arange(ids_BT.shape[1])[None, :] < frame_lengths_B[:, None]
@@ -133,11 +202,15 @@ def _emitted(head: Head, blank_penalty: float) -> tuple[Array, Array]:
     return ids_BT, logits_BT - best.lse
 
 
-def _best(tries: Decoded, candidates: int) -> Decoded:
-    """Of so many neighbouring rows each the one with the best mean log-probability, the first among equals."""
-    mean_BC = (tries.scores / tries.frame_lengths.astype(jnp.float32)).reshape(-1, candidates)
-    row_B = jnp.arange(mean_BC.shape[0]) * candidates + jnp.argmax(mean_BC, axis=1)
-    return jax.tree.map(lambda array: array[row_B], tries)
+def _best(tries: Decoded, mean_BC: Array, every_try: bool) -> Decoded:
+    """Of the C tries of each sentence, neighbouring rows, the one with the greatest mean, the first among equals."""
+    first_B = jnp.arange(mean_BC.shape[0]) * mean_BC.shape[1]
+    best = jax.tree.map(lambda array: array[first_B + jnp.argmax(mean_BC, axis=1)], tries._replace(n_best=None))
+    if not every_try:
+        return best
+    order_BC = jnp.argsort(-mean_BC, axis=1, stable=True)
+    tokens_BCT, lengths_BC = (x[first_B[:, None] + order_BC] for x in (tries.tokens, tries.lengths))
+    return best._replace(n_best=Hypotheses(tokens_BCT, lengths_BC, jnp.take_along_axis(mean_BC, order_BC, axis=1)))
 
 
 def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:
@@ -167,79 +240,3 @@ def _prepare(params: PyTree, dtype: jnp.dtype, table_dtype: jnp.dtype, split: bo
 
     params = jax.tree_util.tree_map_with_path(cast, params)
     return apart(params) if split else params
-
-
-class Pass(NamedTuple):
-    """What came of one batch.
-
-    Attributes:
-        indices: its sentences, row by row.
-        results: what was kept of `Decoded`, numpy arrays; rows beyond the sentences mean nothing.
-        seconds: the time that it took, divided by its sentences.
-    """
-
-    indices: list[int]
-    results: Any
-    seconds: float
-
-
-def passes(
-    decode: Decode,
-    params: PyTree,
-    plan: Iterable[tuple[Shape, list[int]]],
-    sources: Sequence[list[int]],
-    golden: Sequence[int] | None = None,
-    keep: Callable[[Decoded], Any] = lambda decoded: decoded,
-) -> Iterator[Pass]:
-    """Decodes batches, at most `AHEAD` of them under way, so that the device does not wait for the host.
-
-    Args:
-        decode: of `make_decode`.
-        params: see `decode`.
-        plan: static shape and sentences of each batch.
-        sources: piece ids of each sentence, eos included.
-        golden: target lengths of the sentences, to override predicted ones.
-        keep: picks from `Decoded`; the rest stays on the device.
-
-    Yields:
-        The batches in the order of the plan.
-    """
-
-    def begin(shape: Shape, indices: list[int]) -> tuple[list[int], Any, float]:
-        lengths = None if golden is None else [golden[i] for i in indices]
-        arguments = arrays(shape, [sources[i] for i in indices], lengths)
-        started = time.perf_counter()
-        results = keep(decode(params, *arguments))
-        jax.tree.map(lambda array: array.copy_to_host_async(), results)
-        return indices, results, started
-
-    waiting, free = deque(plan), 0.0
-    under_way: deque[tuple[list[int], Any, float]] = deque()
-    while waiting or under_way:
-        while waiting and len(under_way) < AHEAD:
-            under_way.append(begin(*waiting.popleft()))
-        indices, results, started = under_way.popleft()
-        results = jax.device_get(results)
-        # The device takes batches one after another: this one's time began when the one before it was done.
-        began, free = max(started, free), time.perf_counter()
-        yield Pass(indices, results, (free - began) / len(indices))
-
-
-def arrays(
-    shape: Shape, sources: list[list[int]], golden: list[int] | None = None
-) -> tuple[Array, Array, Array | None]:
-    """The batch of a shape: source i32[B, S], its lengths i32[B], golden lengths i32[B] | None.
-
-    Rows beyond the sentences hold an empty one: eos alone, length 1.
-    """
-    source_BS = np.zeros((shape.rows, shape.S), np.int32)
-    source_BS[:, 0] = EOS
-    lengths_B = np.ones(shape.rows, np.int32)
-    for row, ids in enumerate(sources):
-        source_BS[row, : len(ids)] = ids
-        lengths_B[row] = len(ids)
-    if golden is None:
-        return jnp.asarray(source_BS), jnp.asarray(lengths_B), None
-    golden_B = np.ones(shape.rows, np.int32)
-    golden_B[: len(golden)] = golden
-    return jnp.asarray(source_BS), jnp.asarray(lengths_B), jnp.asarray(golden_B)

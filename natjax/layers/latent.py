@@ -37,11 +37,14 @@ class Gaussian(NamedTuple):
     mean: Array
     deviation: Array
 
-    def sample(self, noise: Noise | None, temperature: float = 1.0) -> Array:
-        """mean + temperature · deviation · ε, reparameterised (Kingma and Welling 2013); the mean without noise."""
+    def sample(self, noise: Noise | None, temperature: float | Array = 1.0) -> Array:
+        """mean + temperature · deviation · ε, reparameterised (Kingma and Welling 2013); the mean without noise.
+
+        The temperature is a number, or one for each row, f32[B, 1, 1].
+        """
         if noise is None:
             return self.mean
-        return self.mean + np.float32(temperature) * self.deviation * normal(self.mean.shape, noise)
+        return self.mean + jnp.asarray(temperature, jnp.float32) * self.deviation * normal(self.mean.shape, noise)
 
 
 def divergence(q: Gaussian, p: Gaussian) -> Array:

@@ -109,11 +109,12 @@ class NAT(EncoderDecoder):
         frame_lengths_B: Array,
         T: int,
         noise: Noise | None = None,
-        temperature: float = 0.0,
+        temperature: float | Array = 0.0,
     ) -> Head:
         """From memory to output as translating goes, without a target: upsample, decode, project.
 
-        A latent lies at the prior's mean; with noise, so many of the prior's deviations off it as the temperature says.
+        A latent lies at the prior's mean; with noise, so many of the prior's deviations off it as the temperature
+        says, a number or f32[B, 1, 1].
         """
         latent_BSZ = self.prior(memory_BSD).sample(noise, temperature) if self.has_latents else None
         frames_BTD = self.upsample(memory_BSD, source_lengths_B, T, latent_BSZ)

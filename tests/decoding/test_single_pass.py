@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natjax.ctc import _head
+from natjax.decoding.passes import AHEAD, Decoded, passes
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches, rung
-from natjax.decoding.single_pass import AHEAD, Decoded, make_decode, passes, prepare
+from natjax.decoding.single_pass import make_decode, prepare
 from natjax.layers.noise import sentence_noise
 
 

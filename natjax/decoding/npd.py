@@ -1,0 +1,40 @@
+"""Noisy parallel decoding: several translations of a sentence, the best of them chosen by an autoregressive teacher.
+
+Gu et al. (2018), section 4.2; paper, section 3.2 and Table 3. The tries come from the compiled pass; the teacher reads
+them as text, so that it may have another vocabulary. It is asked once for a batch, about each text once, and ranks by
+the mean log-probability of a token, eos included (fairseq's reranker, as the official release uses it).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from natjax.decoding.scoring import Score
+
+
+class Teacher(Protocol):
+    """What ranks: an autoregressive `Translator`."""
+
+    def score_each(
+        self, sources: Sequence[str], targets: Sequence[Sequence[str]], room: int | None = None
+    ) -> list[list[Score]]:
+        """The score of each source's targets; of no source are there more than `room`."""
+
+
+def rank(
+    teacher: Teacher, sources: Sequence[str], tries: Sequence[Sequence[str]], room: int
+) -> list[list[tuple[str, Score]]]:
+    """Ranks the different texts among the tries of each sentence.
+
+    Args:
+        teacher: see `Teacher`.
+        sources: the sentences.
+        tries: their translations.
+        room: most tries of a sentence; the teacher's program has room for so many, whatever differs.
+
+    Returns:
+        Texts and their scores, the best first, among equals the one tried first.
+    """
+    texts = [list(dict.fromkeys(some)) for some in tries]
+    scores = teacher.score_each(sources, texts, room)
+    pairs = (zip(some, theirs, strict=True) for some, theirs in zip(texts, scores, strict=True))
+    return [sorted(each, key=lambda pair: -pair[1].mean) for each in pairs]

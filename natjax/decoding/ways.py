@@ -1,0 +1,157 @@
+"""The ways of decoding that a model offers, by name, and what each is made of.
+
+autoregressive   beam, greedy
+ctc              greedy, beam
+with latents     npd too, and with ctc npd+beam
+with a length    npd too
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from natjax.config import Config
+from natjax.decoding import autoregressive, single_pass
+from natjax.decoding.lattice import Search, Weights
+from natjax.decoding.passes import Decode
+from natjax.errors import UserError
+from natjax.frames import length_limit, target_limit
+from natjax.models import Model
+from natjax.objectives.base import Objective
+from natjax.typing import PyTree, TokenScorer
+
+
+class Way(NamedTuple):
+    """A way of decoding.
+
+    Attributes:
+        decode: the compiled function.
+        prepare: the model's parameters in the form that it takes.
+        frames: decoder positions of a padded source length, those of all tries together.
+        tries: how many translations of a sentence a teacher is to choose from; 1 where there is no choosing.
+    """
+
+    decode: Decode
+    prepare: Callable[[PyTree], PyTree]
+    frames: Callable[[int], int]
+    tries: int
+
+
+def names(config: Config) -> list[str]:
+    """The ways of a config's model, the default first."""
+    if config.model.kind == "autoregressive":
+        return ["beam", "greedy"]
+    searches = not config.objective.needs_length
+    tries = config.model.latents == "vae" or config.objective.needs_length
+    return ["greedy", *["beam"] * searches, *["npd"] * tries, *["npd+beam"] * (searches and tries)]
+
+
+def chosen(config: Config, name: str | None) -> str:
+    """The way of that name, or the default. Raises UserError if the model does not offer it."""
+    offered = names(config)
+    if name not in (None, *offered):
+        what = config.model.kind if config.model.kind == "autoregressive" else _described(config)
+        raise UserError(f"decoding by {name!r} does not exist for {what}; choose {' or '.join(offered)}")
+    return name or offered[0]
+
+
+def _described(config: Config) -> str:
+    latents = "with latents" if config.model.latents == "vae" else "without latents"
+    return f"a model trained with {config.objective.loss} {latents}"
+
+
+def uses_lm(config: Config, way: str) -> bool:
+    """Whether a way asks a language model."""
+    return config.model.kind == "nat" and way.endswith("beam") and config.decoding.lm_weight != 0
+
+
+def build(model: Model, objective: Objective, config: Config, way: str, lm: TokenScorer | None) -> Way:
+    """Makes a way of decoding.
+
+    Args:
+        model: the model.
+        objective: its loss.
+        config: its run.
+        way: one of `names`.
+        lm: of the search, where `uses_lm` says so.
+    """
+    decoding = config.decoding
+    if config.model.kind == "autoregressive":
+        decode = autoregressive.make_decode(
+            model,
+            beam_size=decoding.beam_size if way == "beam" else 1,
+            length_penalty=decoding.length_penalty,
+            max_length_ratio=decoding.max_length_ratio,
+        )
+        prepare = partial(autoregressive.prepare, dtype=config.model.dtype)
+        return Way(decode, prepare, partial(target_limit, ratio=decoding.max_length_ratio), 1)
+
+    npd, latents = way.startswith("npd"), config.model.latents == "vae"
+    samples = decoding.npd_samples if npd and latents else 1
+    lengths = 1
+    if objective.needs_length:
+        most = 2 * config.objective.length_range + 1
+        lengths = min(decoding.npd_lengths, most) if npd else decoding.length_candidates
+    search = None
+    if way.endswith("beam"):
+        search = Search(
+            decoding.ctc_beam_size,
+            decoding.ctc_top_k,
+            decoding.length_bonus_form,
+            decoding.score_eos and lm is not None,
+        )
+    decode = single_pass.make_decode(
+        model,
+        objective,
+        candidates=lengths,
+        length_multiplier=decoding.length_multiplier,
+        blank_penalty=decoding.blank_penalty,
+        samples=samples,
+        temperature=decoding.npd_temperature if npd and latents else decoding.latent_temperature,
+        seed=config.training.seed,
+        search=search,
+        every_try=npd,
+    )
+    if search is not None:
+        weights = Weights(lm, jnp.float32(decoding.lm_weight), jnp.float32(decoding.length_bonus))
+        decode = partial(decode, weights=weights)
+
+    def frames(S: int) -> int:
+        longest = 0
+        if objective.needs_length:
+            longest = length_limit(S, config.objective.length_range, decoding.length_multiplier)
+        return lengths * samples * objective.max_frames(S, longest)
+
+    prepare = partial(single_pass.prepare, dtype=config.model.dtype)
+    return Way(decode, prepare, frames, lengths * samples if npd else 1)
+
+
+FIELDS = {
+    "blank_penalty": "blank to hold back", "length_candidates": "length to predict",
+    "length_multiplier": "length to predict", "npd_lengths": "length to predict",
+    "latent_temperature": "latents to draw", "npd_samples": "latents to draw", "npd_temperature": "latents to draw",
+    "teacher": "tries to choose from",
+    **dict.fromkeys(
+        ("ctc_beam_size", "ctc_top_k", "lm", "lm_weight", "length_bonus", "length_bonus_form", "score_eos"),
+        "frames to search",
+    ),
+    **dict.fromkeys(("beam_size", "length_penalty", "max_length_ratio"), "beam"),
+}  # fmt: skip
+"""Fields of the decoding section that are for some models only, and what the others lack."""
+
+
+def lacks(config: Config, field: str) -> str | None:
+    """What a model lacks for a field of its decoding section to mean anything; None: nothing."""
+    is_nat, needs_length = config.model.kind == "nat", config.objective.needs_length
+    has = {
+        "blank to hold back": is_nat and not needs_length,
+        "frames to search": is_nat and not needs_length,
+        "length to predict": is_nat and needs_length,
+        "latents to draw": config.model.latents == "vae",
+        "tries to choose from": any(name.startswith("npd") for name in names(config)),
+        "beam": not is_nat,
+    }
+    what = FIELDS.get(field)
+    return None if what is None or has[what] else what

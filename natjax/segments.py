@@ -1,0 +1,134 @@
+"""Lines as the parts that are translated in one piece, and their translations as those of lines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from natjax.data.corpus import normalise
+from natjax.data.vocab import Vocabulary
+from natjax.typing import EOS
+
+OnCut = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translated line.
+
+    Attributes:
+        text: the translation.
+        tokens: its pieces.
+        frames: the piece of each decoder frame, "" for blank; several segments follow one another. Only the argmax of a
+            single pass has frames, else these are the pieces.
+        score: log-probability of the translation, nats: of an argmax, that of the frames' best tokens; in noisy
+            parallel decoding, the teacher's.
+        seconds: time of the line's batch divided by the batch's sentences; compiling a new shape counts, too, see
+            `Translator.warm_up`.
+        segments: 1, or into how many parts an over-long line was cut.
+        n_best: the texts of all hypotheses, best first; greedy decoding gives its one. Of several segments, the
+            first alternatives are joined, then the second ones, and so on.
+        n_best_scores: what they are ranked by: for an autoregressive beam, log-probabilities divided by
+            length^length_penalty; for CTC's, the sum with language model and bonus; in noisy parallel decoding, the
+            teacher's mean by token. Added up over segments.
+    """
+
+    text: str
+    tokens: list[str]
+    frames: list[str]
+    score: float
+    seconds: float
+    segments: int
+    n_best: list[str]
+    n_best_scores: list[float]
+
+
+class Hypothesis(NamedTuple):
+    """One translation of a segment: its pieces, what it is ranked by, and its log-probability."""
+
+    tokens: list[int]
+    score: float
+    sum: float
+
+
+class Segment(NamedTuple):
+    """What came of a segment; the attributes are those of `Translation`, pieces as ids."""
+
+    tokens: list[int]
+    frames: list[int]
+    score: float
+    seconds: float
+    hypotheses: list[Hypothesis]
+
+
+class Segments(NamedTuple):
+    """Lines as what is translated in one piece: source ids with eos, and the line that each belongs to."""
+
+    sources: list[list[int]]
+    owners: list[int]
+    lines: int
+
+    def by_line(self, results: list[Any]) -> list[list[Any]]:
+        """What came of each segment, as lists by line."""
+        found: list[list[Any]] = [[] for _ in range(self.lines)]
+        for line, result in zip(self.owners, results, strict=True):
+            found[line].append(result)
+        return found
+
+
+def segments(lines: Sequence[str], vocabulary: Vocabulary, limit: int, on_cut: OnCut | None = None) -> Segments:
+    """Cuts lines of more than `limit` pieces, eos included.
+
+    Args:
+        lines: raw text; an empty one has no segment.
+        vocabulary: of the source.
+        limit: pieces of a segment.
+        on_cut: told the place of each line that is cut, and its number of segments.
+
+    Raises:
+        TypeError: `lines` is a single string.
+    """
+    if isinstance(lines, str | bytes):
+        raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
+    pieces = vocabulary.encode([normalise(line) for line in lines])
+    sources, owners = [], []
+    for line, ids in enumerate(pieces):
+        room = limit - 1  # and eos
+        parts = cut(ids, vocabulary.pieces(ids), room) if len(ids) > room else [ids] if ids else []
+        sources += [[*part, EOS] for part in parts]
+        owners += [line] * len(parts)
+        if on_cut and len(parts) > 1:
+            on_cut(line, len(parts))
+    return Segments(sources, owners, len(pieces))
+
+
+def cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:
+    """Parts of at most `limit` pieces: after a sentence's end if one lies in the second half, else between words."""
+    parts = []
+    while len(ids) > limit:
+        words = [i for i in range(1, limit + 1) if pieces[i].startswith("▁")]
+        ends = [i for i in words if i > limit // 2 and pieces[i - 1].endswith((".", "!", "?", "。"))]
+        at = ends[-1] if ends else words[-1] if words else limit
+        parts.append(ids[:at])
+        ids, pieces = ids[at:], pieces[at:]
+    return [*parts, ids]
+
+
+def translation(parts: list[Segment], vocabulary: Vocabulary) -> Translation:
+    """The translation of a line from those of its segments."""
+    # One entry for each rank that all segments have; a line without any has its one empty text.
+    ranks = list(zip(*(p.hypotheses for p in parts), strict=False)) or [()]
+    return Translation(
+        text=joined(vocabulary.decode([p.tokens for p in parts])),
+        tokens=[piece for p in parts for piece in vocabulary.pieces(p.tokens)],
+        frames=[piece if f else "" for p in parts for f, piece in zip(p.frames, vocabulary.pieces(p.frames))],
+        score=sum(p.score for p in parts),
+        seconds=sum(p.seconds for p in parts),
+        segments=len(parts),
+        n_best=[joined(vocabulary.decode([h.tokens for h in rank])) for rank in ranks],
+        n_best_scores=[sum(h.score for h in rank) for rank in ranks],
+    )
+
+
+def joined(texts: list[str]) -> str:
+    """The texts of segments as that of their line."""
+    return " ".join(filter(None, texts))
