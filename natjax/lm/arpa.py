@@ -67,11 +67,11 @@ def _write_sections(file: TextIO, model: NgramModel, words: list[str]) -> None:
         sections.append((texts, level.log_probs, level.backoffs))
     for n, (texts, log_probs, backoffs) in enumerate(sections, 1):
         file.write(f"\n\\{n}-grams:\n")
-        probs = (log_probs / LN10).tolist()
+        probs = (log_probs.astype(np.float64) / LN10).tolist()
         if n == len(sections):
             file.writelines(f"{p:.9g}\t{text}\n" for p, text in zip(probs, texts, strict=True))
         else:
-            weights = (backoffs / LN10).tolist()
+            weights = (backoffs.astype(np.float64) / LN10).tolist()
             file.writelines(f"{p:.9g}\t{text}\t{b:.9g}\n" for p, text, b in zip(probs, texts, weights, strict=True))
 
 
@@ -83,7 +83,7 @@ def read_arpa(
     Args:
         path: the file.
         pieces: the text of each id below V.
-        progress: called with (n-grams read, n-grams in all).
+        progress: called with (n-grams read, n-grams in all) after each order.
 
     Raises:
         LanguageModelError: with the line's number: malformed, truncated, a positive log-probability, a word that is
@@ -95,8 +95,8 @@ def read_arpa(
         counts = _read_counts(lines)
         model = NgramModel(np.zeros(len(pieces), bool), *np.zeros((2, len(pieces)), np.float32), ())
         for n, expected in enumerate(counts, 1):
-            before = sum(counts[: n - 1])
-            section = _read_section(lines, n, len(counts), expected, ids, lambda d: progress(before + d, sum(counts)))
+            section = _read_section(lines, n, len(counts), expected, ids)
+            progress(sum(counts[:n]), sum(counts))
             model = _unigrams(lines, model, *section) if n == 1 else _longer(lines, model, *section)
         lines.expect("\\end\\")
     return model
@@ -120,7 +120,7 @@ def _read_counts(lines: Lines) -> list[int]:
 
 
 def _read_section(
-    lines: Lines, n: int, order: int, expected: int, ids: dict[str, int], progress: Callable[[int], None]
+    lines: Lines, n: int, order: int, expected: int, ids: dict[str, int]
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """(number of the first line, tokens i64[count, n], log-probabilities and back-offs f32[count])."""
     lines.expect(f"\\{n}-grams:")
@@ -129,7 +129,6 @@ def _read_section(
         block = lines.block(min(_BLOCK, expected - done))
         start, done = first + done, done + len(block)
         parts.append(_parse(lines, start, block, n, n == order, ids))
-        progress(done)
     following = lines.next()
     lines.back()
     if not following.startswith("\\"):
@@ -166,10 +165,8 @@ def _fault(line: str, row: list[str], n: int, highest: bool, ids: dict[str, int]
     if not line or line.startswith("\\"):
         return f"the {n}-grams end here, but \\data\\ has announced more; the file is damaged, write it again"
     if len(row) - 1 - n not in (0, 1 - highest):
-        weight = "" if highest else " and perhaps a back-off weight"
-        return (
-            f"{line[:60]!r} is no {n}-gram; expected a log-probability, {n} piece{'s'[: n > 1]}{weight}, tabs between"
-        )
+        weight = "" if highest else ", perhaps a back-off weight"
+        return f"{line[:60]!r} is no {n}-gram; expected a log-probability, {n} piece{'s'[: n > 1]}{weight}"
     try:
         log_prob, backoff = float(row[0]), float(row[n + 1]) if len(row) > n + 1 else 0.0
     except ValueError:

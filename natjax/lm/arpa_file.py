@@ -27,7 +27,8 @@ class Lines:
         try:
             with self.path.open("rb") as file:
                 start = file.read(len(_KENLM))
-            self._file: BinaryIO = gzip.open(self.path) if start.startswith(_GZIP) else self.path.open("rb")
+            opener = gzip.open if start.startswith(_GZIP) else open
+            self._file: BinaryIO = opener(self.path, "rb")
         except OSError as error:
             raise LanguageModelError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         if start == _KENLM:

@@ -17,6 +17,7 @@ lmplz accepts a discount of 0; here it is replaced, too, since it may leave noth
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def estimate(
 
     listed = adjusted[0] > 0
     listed[[BOS, EOS, UNK]] = True
-    prob, gamma = _unigrams(adjusted[0], listed, discounts[0])
+    prob = _unigrams(adjusted[0], listed, discounts[0])
     probs, gammas = [prob], []
     for n in range(1, order):
         context = orders[n].keys // vocabulary_size
@@ -111,7 +112,7 @@ def estimate(
 def _adjusted(orders: list[Counts]) -> list[np.ndarray]:
     """i64[n] of each order: how many different tokens stand before an n-gram; where none can, its own count."""
     made = []
-    for counts, longer in zip(orders, orders[1:]):
+    for counts, longer in pairwise(orders):
         before = np.bincount(longer.suffixes, minlength=len(counts.keys))
         made.append(np.where(before > 0, before, counts.raw))
     made[0][[BOS, UNK]] = 0
@@ -134,14 +135,14 @@ def _taken(adjusted: np.ndarray, discounts: Discounts) -> np.ndarray:
     return np.array([0.0, *discounts.amounts])[np.minimum(adjusted, 3)]
 
 
-def _unigrams(adjusted: np.ndarray, listed: np.ndarray, discounts: Discounts) -> tuple[np.ndarray, float]:
-    """f64[V] probabilities of listed tokens, 0 of the others; and the mass that the uniform distribution has."""
+def _unigrams(adjusted: np.ndarray, listed: np.ndarray, discounts: Discounts) -> np.ndarray:
+    """f64[V], 0 of tokens that are not listed."""
     taken, total = _taken(adjusted, discounts), adjusted.sum()
     gamma = taken.sum() / total
     uniform = gamma / (listed.sum() - listed[BOS])
     prob = np.where(listed, (adjusted - taken) / total + uniform, 0.0)
     prob[BOS] = 0.0
-    return prob, gamma
+    return prob
 
 
 def _discounted(
