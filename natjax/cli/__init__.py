@@ -15,7 +15,7 @@ from natjax import __version__
 from natjax.cli.runtime import watched_stdout
 from natjax.errors import UserError
 
-VERBS = ("demo", "prepare", "train", "translate", "score", "evaluate", "distill", "analyze", "export", "configs")
+VERBS = ("demo", "prepare", "train", "translate", "score", "evaluate", "distill", "lm", "analyze", "export", "configs")
 OVERRIDES = ("prepare", "train", "analyze")  # verbs that take --section.field value, or look at it themselves
 
 DESCRIPTION = "Fully non-autoregressive translation: train it, translate with it, measure it."

@@ -1,8 +1,8 @@
 """Counts of n-grams, by sorting keys, shard after shard of the text, in bounded memory.
 
-Only a shard's keys are sorted at a time. What grows with the text is 12 bytes a token (the token, and the numbers of the
-n-grams of this order and of the one below that end there), 16 bytes for each different n-gram found so far, and while
-the shards of an order are merged, about 50 bytes for each of its own.
+Only a shard's keys are sorted at a time. What grows with the text is 12 bytes a token (the token, and the numbers of
+the n-grams of this order and of the one below that end there), 16 bytes for each different n-gram found so far, and
+while the shards of an order are merged, about 50 bytes for each of its own.
 """
 
 from collections.abc import Callable
