@@ -47,6 +47,31 @@ def write_bytes(path: str | Path, data: bytes, error: type[UserError] = WorkdirE
         _sync(path.parent)
 
 
+@contextmanager
+def new_file(path: str | Path, error: type[UserError] = WorkdirError) -> Iterator[Path]:
+    """Yields the path of a file to be written that becomes `path` when the block ends well and vanishes otherwise.
+
+    For what is too large to be held as bytes: see `write_bytes`.
+
+    Args:
+        path: the file; its folder must exist.
+        error: the kind of error to raise.
+
+    Raises:
+        UserError: of kind `error`, where the operating system refuses, inside the block too.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    with _refusals(path, error):
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
 def write_text(path: str | Path, text: str, error: type[UserError] = WorkdirError) -> None:
     """As `write_bytes`, for text, in UTF-8."""
     write_bytes(path, text.encode(), error)

@@ -37,6 +37,10 @@ class VocabularyError(UserError):
     """A vocabulary that cannot be trained or does not belong to the model."""
 
 
+class LanguageModelError(UserError):
+    """A language model that cannot be read, estimated, or used with this model's vocabulary."""
+
+
 class StoreError(UserError):
     """A token store that is incomplete, damaged, or made from other data than the config names."""
 

@@ -24,6 +24,7 @@ ALLOWED = {
     "natjax.atomic": {"natjax.errors"},
     "natjax.memory": {"natjax.errors"},
     "natjax.ctc": {"natjax.typing"},
+    "natjax.lm": {"natjax.typing", "natjax.errors", "natjax.atomic"},
     "natjax.data": DATA,
     "natjax.layers": LAYERS,
     "natjax.models": MODELS,

@@ -16,18 +16,9 @@ from natjax.cli.runtime import watched_stdout
 from natjax.errors import UserError
 
 VERBS = (
-    "demo",
-    "prepare",
-    "train",
-    "translate",
-    "score",
-    "evaluate",
-    "distill",
-    "tune",
-    "analyze",
-    "export",
+    "demo", "prepare", "train", "translate", "score", "evaluate", "distill", "lm", "tune", "analyze", "export",
     "configs",
-)
+)  # fmt: skip
 OVERRIDES = ("prepare", "train", "analyze")  # verbs that take --section.field value, or look at it themselves
 
 DESCRIPTION = "Fully non-autoregressive translation: train it, translate with it, measure it."
