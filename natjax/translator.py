@@ -342,7 +342,7 @@ def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> To
             f"{folder}: no language model, but decoding.lm_weight is {config.decoding.lm_weight:g}; make one with "
             f"`natjax lm train --model {path}`, name one with decoding.lm, or set decoding.lm_weight 0"
         )
-    return language_models.load(folder, vocabularies.target.fingerprint)
+    return language_models.load_tables(folder, vocabulary=vocabularies.target.fingerprint)
 
 
 def _teacher(path: Path, config: Config, say: Callable[[str], None]) -> Translator:

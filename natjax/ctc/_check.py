@@ -66,6 +66,32 @@ def validate_paddings(logits: Array, logit_paddings: Array, labels: Array, label
             raise ValueError(f"{name} must have the shape {shape}, got {paddings.shape}")
 
 
+def validate_plain_logits(logits: Array) -> None:
+    """Raises a ValueError or TypeError unless logits are floating [B, T, V]."""
+    _expect("logits", logits, "[B, T, V]", jnp.floating)
+
+
+def validate_search(top_k: int, vocabulary: int, blank_id: int) -> None:
+    """Raises a ValueError unless blank_id lies in 0..V-1 and top_k in 1..V-1."""
+    _expect_blank(blank_id, vocabulary, "frames have")
+    if not 1 <= top_k < vocabulary:
+        raise ValueError(f"top_k must lie in 1..{vocabulary - 1} (V = {vocabulary}, one the blank), got {top_k}")
+
+
+def validate_pruned(tokens: Array, log_probs: Array, blank: Array, logit_lengths: Array, top_k: int) -> None:
+    """Raises a ValueError or TypeError unless the parts of `Pruned` fit each other and hold top_k tokens a frame."""
+    _expect("tokens", tokens, "[B, T, K]", jnp.integer)
+    _expect("log_probs", log_probs, "[B, T, K]", jnp.floating)
+    _expect("blank", blank, "[B, T]", jnp.floating)
+    _expect("logit_lengths", logit_lengths, "[B]", jnp.integer)
+    _expect_same_batch(tokens=tokens, logit_lengths=logit_lengths)
+    if tokens.shape != log_probs.shape or tokens.shape[:2] != blank.shape:
+        shapes = f"tokens {tokens.shape}, log_probs {log_probs.shape}, blank {blank.shape}"
+        raise ValueError(f"the parts of Pruned must be [B, T, K], [B, T, K] and [B, T], got {shapes}")
+    if not 1 <= top_k <= tokens.shape[2]:
+        raise ValueError(f"top_k must lie in 1..{tokens.shape[2]} (so many tokens a frame are left), got {top_k}")
+
+
 def check(logits: Array, logit_lengths: Array, labels: Array, label_lengths: Array, *, blank_id: int = 0) -> None:
     """Checks on the host the values that `ctc_loss` takes on trust, and names the first row that is wrong.
 

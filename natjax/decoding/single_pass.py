@@ -176,7 +176,7 @@ def make_prune(model: NAT, objective: Objective, top_k: int) -> Callable[..., tu
         params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None
     ) -> tuple[Pruned, Array]:
         head, frame_lengths_B, _each = output(params, source_BS, source_lengths_B, None)
-        return linear_pruned(*head, top_k=top_k), frame_lengths_B
+        return linear_pruned(head.hidden, head.kernel, top_k, bias=head.bias), frame_lengths_B
 
     return prune
 
