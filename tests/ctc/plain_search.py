@@ -75,13 +75,13 @@ def random_log_probs(generator, T, V, scale):
 
 
 def translation_like(generator, T, V):
-    """Logits f32[T, V] as a trained model gives: many blanks, tokens that return in the next frame, most frames sure."""
+    """Logits f32[T, V] as of a trained model: many blanks, tokens that return in the next frame, most frames sure."""
     logits = generator.normal(0, 1.0, (T, V)).astype(np.float32)
     for t in range(T):
         logits[t, generator.integers(4, V, 3)] += generator.uniform(8, 14, 3).astype(np.float32)
         if t and generator.random() < 0.5:
             logits[t, np.argsort(-logits[t - 1])[: 2 + t % 2]] += 10
         logits[t, 0] += generator.uniform(8, 16)
-        if generator.random() < 0.6:
+        if generator.random() < 0.8:
             logits[t, logits[t].argmax()] += 5
     return logits
