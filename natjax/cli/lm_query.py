@@ -58,18 +58,20 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _blocks() -> Iterator[list[str]]:
-    """The lines of stdin. Raises DataError for one that is not UTF-8."""
+    """The lines of stdin. Raises DataError for one that is not UTF-8, once those before it have been given out."""
     if sys.stdin is None or sys.stdin.closed:
         raise DataError("stdin is closed; give the text as `natjax lm query ... < file`")
     number = 0
     while raw := list(islice(sys.stdin.buffer, _BLOCK)):
-        lines = []
+        lines, error = [], None
         for line in raw:
             number += 1
             try:
                 lines.append(line.decode().rstrip("\r\n"))
             except UnicodeDecodeError as fault:
-                raise DataError(
-                    f"stdin:{number}: not UTF-8 (byte {fault.start} of the line); convert it with iconv"
-                ) from None
-        yield lines
+                error = DataError(f"stdin:{number}: not UTF-8 (byte {fault.start} of the line); convert it with iconv")
+                break
+        if lines:
+            yield lines
+        if error:
+            raise error

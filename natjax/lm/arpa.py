@@ -195,7 +195,8 @@ def _unigrams(
     model.listed[tokens], model.log_probs[tokens], model.backoffs[tokens] = True, log_probs, backoffs
     for word in ("<s>", "</s>"):
         if not model.listed[SPECIAL[word]]:
-            raise lines.error(f"no {word} among the 1-grams; estimate on sentences with their ends")
+            last = first + len(tokens) - 1
+            raise lines.error(f"no {word} among the 1-grams; estimate on sentences with their ends", last)
     model.log_probs[BOS] = 0.0  # never predicted: some programs write -99
     if not model.listed[UNK]:
         model.listed[UNK], model.log_probs[UNK] = True, MISSING_UNKNOWN * LN10
@@ -212,7 +213,7 @@ def _longer(
     for order in range(2, n):
         context = model.find(order, context, tokens[:, order - 1])
     if (lost := np.flatnonzero((context < 0) | ~model.listed[tokens[:, -1]])).size:
-        message = f"the first {n - 1} pieces or the last one are no n-gram of the file; write it again"
+        message = "its context (all but the last piece), or its last piece, is no n-gram of the file; write it again"
         raise lines.error(message, first + int(lost[0]))
     keys = context * model.vocabulary_size + tokens[:, -1]
     places = np.argsort(keys, kind="stable")

@@ -23,19 +23,19 @@ class Lines:
     def __init__(self, path: str | Path):
         """Opens the file. Raises LanguageModelError for one that cannot be read, and for a KenLM binary."""
         self.path, self.number, self._pushed = Path(path), 0, False
-        self._line = ""
+        self._line, self._ended = "", False
         try:
             with self.path.open("rb") as file:
                 start = file.read(len(_KENLM))
+            if start == _KENLM:
+                raise LanguageModelError(
+                    f"{path}: a KenLM binary, which only KenLM reads; give the ARPA file that build_binary made it "
+                    "from, or estimate one with `natjax lm train`"
+                )
             opener = gzip.open if start.startswith(_GZIP) else open
             self._file: BinaryIO = opener(self.path, "rb")
         except OSError as error:
             raise LanguageModelError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        if start == _KENLM:
-            raise LanguageModelError(
-                f"{path}: a KenLM binary, which only KenLM reads; give the ARPA file that build_binary made it from, "
-                "or estimate one with `natjax lm train`"
-            )
 
     def __enter__(self) -> "Lines":
         return self
@@ -66,14 +66,16 @@ class Lines:
 
     def expect(self, header: str, *, first: bool = False) -> None:
         """Goes to a header, which must be the next line; the first one may have others before it."""
-        found = self.next()
-        while first and found != header:
-            try:
+        try:
+            found = self.next()
+            while first and found != header:
                 found = self.next()
-            except LanguageModelError:
+        except LanguageModelError:
+            if first and self._ended:
                 raise LanguageModelError(
                     f"{self.path}: no line says {header}, so not an ARPA file; `natjax lm train --arpa F` writes one"
                 ) from None
+            raise
         if found != header:
             raise self.error(f"{found[:60]!r} where {header} belongs")
 
@@ -90,6 +92,7 @@ class Lines:
         except OSError as error:
             raise LanguageModelError(f"{self.path}: cannot be read ({error.strerror}); check the path") from None
         if not raw:
+            self._ended = True
             raise self.error("the file ends here, before its \\end\\; it is truncated, write it again")
         try:
             lines = b"".join(raw).decode("utf-8").split("\n")

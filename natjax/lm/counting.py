@@ -118,7 +118,7 @@ def count(
 
 def _merge(shards: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Adds up ascending (keys, counts) of all shards, shorter lists first, so that each is copied few times."""
-    lists = sorted(shards, key=lambda pair: -len(pair[0]))
+    lists = sorted((pair for pair in shards if len(pair[0])), key=lambda pair: -len(pair[0]))
     while len(lists) > 1:
         (keys, counts), (more_keys, more_counts) = lists.pop(), lists.pop()
         keys, counts = np.concatenate([keys, more_keys]), np.concatenate([counts, more_counts])
@@ -126,7 +126,7 @@ def _merge(shards: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
         places = np.argsort(keys, kind="stable")
         keys = keys[places]
         first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        merged = keys[first], np.add.reduceat(counts[places], first) if len(first) else counts
+        merged = keys[first], np.add.reduceat(counts[places], first, dtype=np.int32)
         place = next((i for i, pair in enumerate(lists) if len(pair[0]) < len(merged[0])), len(lists))
         lists.insert(place, merged)
     return lists[0] if lists else (np.zeros(0, np.int64), np.zeros(0, np.int32))

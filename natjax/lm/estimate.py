@@ -17,6 +17,7 @@ lmplz accepts a discount of 0; here it is replaced, too, since it may leave noth
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -120,15 +121,15 @@ def _adjusted(orders: list[Counts]) -> list[np.ndarray]:
 
 
 def _discounts(adjusted: np.ndarray) -> Discounts:
-    """Chen and Goodman, equation 26."""
-    n = np.bincount(adjusted[(adjusted > 0) & (adjusted < 5)], minlength=5).astype(np.float64)
-    if not n[1:4].all():
+    """Chen and Goodman, equation 26; in fractions, since rounding must not decide whether one is 0."""
+    n = np.bincount(adjusted[(adjusted > 0) & (adjusted < 5)], minlength=5).tolist()
+    if not all(n[1:4]):
         return Discounts(FALLBACK, True)
-    y = n[1] / (n[1] + 2 * n[2])
-    amounts = tuple(float(j - (j + 1) * y * n[j + 1] / n[j]) for j in (1, 2, 3))
+    y = Fraction(n[1], n[1] + 2 * n[2])
+    amounts = [j - (j + 1) * y * Fraction(n[j + 1], n[j]) for j in (1, 2, 3)]
     if any(not 0 < amount <= j for j, amount in enumerate(amounts, 1)):
         return Discounts(FALLBACK, True)
-    return Discounts(amounts, False)
+    return Discounts(tuple(map(float, amounts)), False)
 
 
 def _taken(adjusted: np.ndarray, discounts: Discounts) -> np.ndarray:

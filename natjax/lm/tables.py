@@ -86,7 +86,8 @@ class NgramTables:
         keys = jnp.take(self.keys, places, axis=0, mode="clip")
         same = (keys[..., :WIDTH] == state[..., None, None]) & (keys[..., WIDTH:] == token[..., None, None])
         # A key lies in one slot of one bucket; both buckets may be the same one, so the maximum and not the sum.
-        slot = jnp.where(same, places[..., None] * WIDTH + jnp.arange(WIDTH, dtype=jnp.int32), -1).max((-1, -2))
+        columns = jax.lax.broadcasted_iota(jnp.int32, same.shape, same.ndim - 1)
+        slot = jnp.where(same, places[..., None] * WIDTH + columns, -1).max((-1, -2))
         bucket, column = jnp.divmod(jnp.maximum(slot, 0), WIDTH)
         found = slot >= 0
         log_prob = jnp.where(found, self.log_probs[bucket, column], 0.0)
