@@ -1,8 +1,8 @@
 """Counts of n-grams, by sorting keys, shard after shard of the text, in bounded memory.
 
-Only a shard's keys are sorted at a time. What grows with the text is 12 bytes a token (the token, and the numbers of
-the n-grams of this order and of the one below that end there), 16 bytes for each different n-gram found so far, and
-while the shards of an order are merged, about 50 bytes for each of its own.
+Only the keys of a shard, or of a range as large, are sorted at a time. What grows with the text is 24 bytes a token at
+most: the token, the numbers of the n-grams of this order and of the one below that end there, and the shards' keys with
+their counts; and 16 bytes for each different n-gram found so far. benchmarks/results/lm.json has a measurement.
 """
 
 from collections.abc import Callable
@@ -117,16 +117,19 @@ def count(
 
 
 def _merge(shards: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Adds up ascending (keys, counts) of all shards, shorter lists first, so that each is copied few times."""
-    lists = sorted((pair for pair in shards if len(pair[0])), key=lambda pair: -len(pair[0]))
-    while len(lists) > 1:
-        (keys, counts), (more_keys, more_counts) = lists.pop(), lists.pop()
-        keys, counts = np.concatenate([keys, more_keys]), np.concatenate([counts, more_counts])
-        # A stable sort knows runs: two of them are merged in linear time.
-        places = np.argsort(keys, kind="stable")
+    """Adds up ascending (keys, counts) of all shards, a range of keys at a time."""
+    if len(shards) == 1:
+        return shards[0]
+    longest = max((keys for keys, _ in shards), key=len)
+    # Ranges that hold about as many keys as a shard: every so many keys of the longest one.
+    bounds = longest[:: max(1, len(longest) // len(shards))][1:]
+    cuts = [[0, *np.searchsorted(keys, bounds).tolist(), len(keys)] for keys, _ in shards]
+    merged = []
+    for r in range(len(bounds) + 1):
+        parts = [(k[cut[r] : cut[r + 1]], c[cut[r] : cut[r + 1]]) for (k, c), cut in zip(shards, cuts, strict=True)]
+        keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        places = np.argsort(keys, kind="stable")  # merges runs, which these are
         keys = keys[places]
-        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        merged = keys[first], np.add.reduceat(counts[places], first, dtype=np.int32)
-        place = next((i for i, pair in enumerate(lists) if len(pair[0]) < len(merged[0])), len(lists))
-        lists.insert(place, merged)
-    return lists[0] if lists else (np.zeros(0, np.int64), np.zeros(0, np.int32))
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+        merged.append((keys[first], np.add.reduceat(counts[places], first, dtype=np.int32) if len(first) else counts))
+    return tuple(np.concatenate(column) for column in zip(*merged, strict=True))

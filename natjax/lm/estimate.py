@@ -30,6 +30,7 @@ from natjax.typing import BOS, EOS, UNK
 
 ORDERS = range(2, 7)
 FALLBACK = (0.5, 1.0, 1.5)
+_PART = 4_000_000  # n-grams whose float64 intermediates are held at a time
 
 
 class Discounts(NamedTuple):
@@ -92,37 +93,39 @@ def estimate(
     pruned = [None, *(c.raw <= t if t else None for c, t in zip(orders[1:], thresholds[1:], strict=True))]
     if orders[0].raw[UNK]:
         orders, adjusted, pruned = _without_unknown(orders, adjusted, pruned, vocabulary_size)
+    keys, suffixes = [counts.keys for counts in orders], [counts.suffixes for counts in orders]
+    orders = None
     discounts = [_discounts(counts) for counts in adjusted]
 
     listed = adjusted[0] > 0
     listed[[BOS, EOS, UNK]] = True
-    prob = _unigrams(adjusted[0], listed, discounts[0])
-    probs, gammas = [prob], []
+    probs, backoffs = [_unigrams(adjusted[0], listed, discounts[0])], []
     for n in range(1, order):
-        context = orders[n].keys // vocabulary_size
-        weight, gamma_below = _discounted(adjusted[n], context, len(adjusted[n - 1]), discounts[n], pruned[n])
-        prob = weight + gamma_below[context] * prob[orders[n].suffixes]
-        probs.append(prob.astype(np.float32))
-        gammas.append(gamma_below)
-    log_probs = [np.log(p, where=p > 0, out=np.zeros(len(p), np.float32), dtype=np.float32) for p in probs]
-    backoffs = [np.log(g).astype(np.float32) for g in gammas] + [np.zeros(len(prob), np.float32)]
-    log_probs[0][BOS] = 0.0
-    return _model(listed, log_probs, backoffs, orders, pruned, vocabulary_size), discounts
+        prob, gamma = _interpolated(
+            adjusted[n], keys[n], suffixes[n], probs[-1], discounts[n], pruned[n], vocabulary_size
+        )
+        suffixes[n] = adjusted[n] = None  # the largest orders do not fit twice
+        probs.append(prob)
+        backoffs.append(np.log(gamma, out=gamma))
+    for prob in probs:
+        np.log(prob, where=prob > 0, out=prob)
+    backoffs.append(np.zeros(len(probs[-1]), np.float32))
+    return _model(listed, probs, backoffs, keys, pruned, vocabulary_size), discounts
 
 
 def _adjusted(orders: list[Counts]) -> list[np.ndarray]:
-    """i64[n] of each order: how many different tokens stand before an n-gram; where none can, its own count."""
+    """i32[n] of each order: how many different tokens stand before an n-gram; where none can, its own count."""
     made = []
     for counts, longer in pairwise(orders):
         before = np.bincount(longer.suffixes, minlength=len(counts.keys))
-        made.append(np.where(before > 0, before, counts.raw))
+        made.append(np.where(before > 0, before, counts.raw).astype(np.int32))
     made[0][[BOS, UNK]] = 0
-    return [*made, orders[-1].raw.astype(np.int64)]
+    return [*made, orders[-1].raw]
 
 
 def _discounts(adjusted: np.ndarray) -> Discounts:
     """Chen and Goodman, equation 26; in fractions, since rounding must not decide whether one is 0."""
-    n = np.bincount(adjusted[(adjusted > 0) & (adjusted < 5)], minlength=5).tolist()
+    n = [0, *(int(np.count_nonzero(adjusted == j)) for j in (1, 2, 3, 4))]
     if not all(n[1:4]):
         return Discounts(FALLBACK, True)
     y = Fraction(n[1], n[1] + 2 * n[2])
@@ -137,26 +140,46 @@ def _taken(adjusted: np.ndarray, discounts: Discounts) -> np.ndarray:
 
 
 def _unigrams(adjusted: np.ndarray, listed: np.ndarray, discounts: Discounts) -> np.ndarray:
-    """f64[V], 0 of tokens that are not listed."""
+    """f32[V], 0 of tokens that are not listed, and of BOS."""
     taken, total = _taken(adjusted, discounts), adjusted.sum()
-    gamma = taken.sum() / total
-    uniform = gamma / (listed.sum() - listed[BOS])
+    uniform = taken.sum() / total / (listed.sum() - 1)  # BOS is never predicted
     prob = np.where(listed, (adjusted - taken) / total + uniform, 0.0)
     prob[BOS] = 0.0
-    return prob
+    return prob.astype(np.float32)
 
 
-def _discounted(
-    adjusted: np.ndarray, context: np.ndarray, contexts: int, discounts: Discounts, pruned: np.ndarray | None
+def _interpolated(
+    adjusted: np.ndarray,
+    keys: np.ndarray,
+    suffixes: np.ndarray,
+    below: np.ndarray,
+    discounts: Discounts,
+    pruned: np.ndarray | None,
+    vocabulary_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(c - D) / Σ c of each n-gram, 0 of pruned ones; and gamma of each context, 1 where nothing follows. Both f64."""
-    given_up = _taken(adjusted, discounts)
-    if pruned is not None:
-        given_up = np.where(pruned, adjusted, given_up)
-    total = np.bincount(context, weights=adjusted, minlength=contexts)
-    gamma = np.bincount(context, weights=given_up, minlength=contexts)
-    gamma = np.divide(gamma, total, where=total > 0, out=np.ones(contexts))
-    return (adjusted - given_up) / total[context], gamma
+    """The probabilities of an order and the back-off weights of the one below: f32[n], f32[contexts].
+
+    n-grams lie in the order of their contexts, so a part of them needs but a part of the sums.
+    """
+    parts = [slice(start, start + _PART) for start in range(0, len(keys), _PART)]
+    total, gamma = np.zeros(len(below)), np.zeros(len(below))
+
+    def given_up(part: slice) -> np.ndarray:
+        taken = _taken(adjusted[part], discounts)
+        return taken if pruned is None else np.where(pruned[part], adjusted[part], taken)
+
+    for part in parts:
+        context = keys[part] // vocabulary_size
+        here = slice(context[0], context[-1] + 1)
+        total[here] += np.bincount(context - context[0], weights=adjusted[part])
+        gamma[here] += np.bincount(context - context[0], weights=given_up(part))
+    gamma = np.divide(gamma, total, where=total > 0, out=np.ones(len(below), np.float32), casting="same_kind")
+    prob = np.empty(len(keys), np.float32)
+    for part in parts:
+        context = keys[part] // vocabulary_size
+        own = (adjusted[part] - given_up(part)) / total[context]
+        prob[part] = own + gamma[context] * below[suffixes[part]].astype(np.float64)
+    return prob, gamma
 
 
 def _without_unknown(
@@ -180,19 +203,18 @@ def _model(
     listed: np.ndarray,
     log_probs: list[np.ndarray],
     backoffs: list[np.ndarray],
-    orders: list[Counts],
+    keys: list[np.ndarray],
     pruned: list[np.ndarray | None],
     vocabulary_size: int,
 ) -> NgramModel:
     """Joins the orders and drops what is pruned."""
     levels, numbers = [], None  # of the contexts among those that are kept; None: as they were
-    for counts, log_prob, backoff, cut in zip(orders[1:], log_probs[1:], backoffs[1:], pruned[1:], strict=True):
+    for own, log_prob, backoff, cut in zip(keys[1:], log_probs[1:], backoffs[1:], pruned[1:], strict=True):
         kept = slice(None) if cut is None else ~cut
-        keys = counts.keys[kept]
+        own = own[kept]
         if numbers is not None:
-            context, token = np.divmod(keys, vocabulary_size)
-            keys = numbers[context] * vocabulary_size + token
-        levels.append(Level(keys, log_prob[kept], backoff[kept]))
+            context, token = np.divmod(own, vocabulary_size)
+            own = numbers[context] * vocabulary_size + token
+        levels.append(Level(own, log_prob[kept], backoff[kept]))
         numbers = None if cut is None else np.cumsum(~cut) - 1
-    unigram_backoffs = np.where(listed, backoffs[0], 0.0).astype(np.float32)
-    return NgramModel(listed, log_probs[0], unigram_backoffs, tuple(levels))
+    return NgramModel(listed, log_probs[0], np.where(listed, backoffs[0], np.float32(0.0)), tuple(levels))

@@ -1,4 +1,4 @@
-"""A hash table that a compiled program reads: two buckets of eight slots for each key, so no key is looked for further.
+"""A hash table that a compiled program reads: two buckets of four slots for each key, so no key is looked for further.
 
 A key is (state, token), two i32. It lies in one of its two buckets, wherever there was room; finding it is two
 independent gathers of a row. Built in numpy; `buckets` is the same arithmetic in numpy and in JAX.
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-WIDTH = 8
-"""Slots of a bucket."""
+WIDTH = 4
+"""Slots of a bucket. With eight, as many keys again are compared; with two, far more must move when it is built."""
 LOAD = 0.8
 """Share of the slots that are filled. The more, the more keys must move when the table is built."""
 EMPTY = -1

@@ -98,7 +98,7 @@ def test_other_text_and_another_folder(model, tmp_path, capsys, monkeypatch):
     assert lm(*words) == 0
     assert "3 sentences" in capsys.readouterr().err  # the empty line is none
     assert not (model / "lm").exists()
-    metadata = json.loads((tmp_path / "deep/lm/metadata.json").read_text())
+    metadata = json.loads((tmp_path / "a/lm/metadata.json").read_text())
     assert (metadata["order"], metadata["prune"], metadata["counts"][3]) == (4, [0, 0, 1], 0)
     assert lm(*words) == 0  # replaces it
     capsys.readouterr()

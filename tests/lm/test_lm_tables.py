@@ -99,7 +99,7 @@ def test_any_keys_find_their_slots(keys):
     check(hashing.build(keys[:, 0], keys[:, 1]), keys[:, 0], keys[:, 1])
 
 
-@pytest.mark.parametrize("n", [1, 8, 9, 200_000])
+@pytest.mark.parametrize("n", [1, 4, 5, 200_000])
 def test_keys_in_rows(n):
     for state, token in ((np.arange(n), np.full(n, 7)), (np.full(n, 7), np.arange(n)), (np.arange(n), np.arange(n))):
         state, token = state.astype(np.int32), token.astype(np.int32)
@@ -114,7 +114,7 @@ def test_keys_chosen_to_meet_in_one_bucket():
     state, token = np.divmod(np.arange(2_000_000, dtype=np.int32), np.int32(1000))
     one, two = hashing.buckets(np, state, token, np.uint32(0), buckets)
     chosen = np.flatnonzero((one < 2) & (two < 2))[:n]
-    assert len(chosen) == n  # two buckets have room for 16
+    assert len(chosen) == n  # two buckets have room for a few
     table = hashing.build(state[chosen], token[chosen])
     check(table, state[chosen], token[chosen])
     assert table.seed > 0
@@ -122,11 +122,11 @@ def test_keys_chosen_to_meet_in_one_bucket():
 
 
 def test_keys_that_must_move():
-    # Two choices alone do not fill 95% of the slots.
+    # Two choices alone do not fill 90% of the slots.
     n = 30_000
     state = np.random.default_rng(0).permutation(1 << 20)[:n].astype(np.int32)
     token = np.arange(n, dtype=np.int32)
-    count = -(-n * 100 // (95 * WIDTH))
+    count = -(-n * 100 // (90 * WIDTH))
     slots = hashing._place(*hashing.buckets(np, state, token, np.uint32(0), count), count)
     check(hashing.HashTable(0, count, slots), state, token)
 
