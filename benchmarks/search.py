@@ -11,8 +11,8 @@ interleaved repeats, everything compiled before.
 
 How far the two agree is a question of real frames: on made-up ones, where much is doubtful, what a beam loses decides.
 
-    natjax lm train --model W
-    python benchmarks/search.py --model W --source test.en
+    natjax lm train --model W --arpa W/lm.arpa
+    python benchmarks/search.py --model W --arpa W/lm.arpa --source test.en
 
 adds that for a trained model and its language model. Writes benchmarks/results/search.json. Nothing else should run.
 """
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--model", help="workdir of a model trained with ctc, with its language model")
+    parser.add_argument("--arpa", type=Path, help="the same language model as an ARPA file")
     parser.add_argument("--source", help="text that it translates")
     parser.add_argument("--sentences", type=int, default=500, help="of that text")
     args = parser.parse_args()
@@ -98,7 +99,7 @@ def main() -> None:
         metrics["over_flashlight"] = seconds["natjax"] / seconds["flashlight"]
         metrics["over_flashlight_without_lm"] = seconds["natjax_without_lm"] / seconds["flashlight_without_lm"]
         if args.model:
-            metrics |= agreement(Path(args.model), args.source, args.sentences)
+            metrics |= agreement(Path(args.model), args.arpa, args.source, args.sentences)
     for B in (8, 32):
         batch = jnp.asarray(np.resize(logits, (B, T, V)))
         batch_seconds = race(
@@ -157,7 +158,7 @@ def flashlight(arpa: Path, pieces: list[str]):
         def decode(logits: np.ndarray) -> tuple[float, list[int]]:
             top = logits.max(1, keepdims=True)
             log_probs = logits - (np.log(np.exp(logits - top).sum(1, keepdims=True)) + top)
-            best = search.decode(log_probs.ctypes.data, T, V)[0]
+            best = search.decode(np.ascontiguousarray(log_probs).ctypes.data, *logits.shape)[0]
             path = [token for token in best.tokens if token >= 0]
             kept = [token for i, token in enumerate(path) if token != 0 and (i == 0 or path[i - 1] != token)]
             return best.score, kept
@@ -167,7 +168,7 @@ def flashlight(arpa: Path, pieces: list[str]):
     return make(KenLM(str(arpa), Dictionary(pieces)), ALPHA * math.log(10)), make(decoder.ZeroLM(), 0.0)
 
 
-def agreement(workdir: Path, source: str, sentences: int) -> dict[str, float]:
+def agreement(workdir: Path, arpa: Path, source: str, sentences: int) -> dict[str, float]:
     """How far the best hypotheses of both agree on a trained model's frames."""
     import jax
     import jax.numpy as jnp
@@ -194,22 +195,19 @@ def agreement(workdir: Path, source: str, sentences: int) -> dict[str, float]:
         head, lengths, _ = output(params, *batch)
         return full_logits(head), lengths
 
-    with tempfile.TemporaryDirectory() as folder:
-        arpa, pieces = Path(folder) / "model.arpa", target.pieces(range(len(target)))
-        export_arpa(workdir, arpa)
-        peer, _ = flashlight(arpa, pieces)
-        same, differences, leads = [], [], []
-        for line in read_lines(source)[:sentences]:
-            ids = [*translator.vocabularies.source.encode([line])[0], 2]
-            logits, lengths = run(translator.params, *arrays(Shape(1, rung(len(ids), most)), [ids]))
-            logits = logits[:, : int(lengths[0])]
-            found = ctc.beam_search(logits, lengths, beam_size=BEAM, top_k=TOP_K, lm=device_tables, lm_weight=ALPHA,
-                                    score_eos=True)  # fmt: skip
-            score, tokens = peer(np.asarray(logits[0], np.float32))
-            own = found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()
-            same.append(own == tokens)
-            leads.append(float(found.scores[0, 0]) - score)
-            differences.append(abs(leads[-1]))
+    peer, _ = flashlight(arpa, target.pieces(range(len(target))))
+    same, differences, leads = [], [], []
+    for line in read_lines(source)[:sentences]:
+        ids = [*translator.vocabularies.source.encode([line])[0], 2]
+        logits, lengths = run(translator.params, *arrays(Shape(1, rung(len(ids), most)), [ids]))
+        logits = logits[:, : int(lengths[0])]
+        found = ctc.beam_search(logits, lengths, beam_size=BEAM, top_k=TOP_K, lm=device_tables, lm_weight=ALPHA,
+                                score_eos=True)  # fmt: skip
+        score, tokens = peer(np.asarray(logits[0], np.float32))
+        own = found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()
+        same.append(own == tokens)
+        leads.append(float(found.scores[0, 0]) - score)
+        differences.append(abs(leads[-1]))
     return {
         "real_sentences": len(same),
         "flashlight_same_best": float(np.mean(same)),
