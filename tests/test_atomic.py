@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from natjax.atomic import new_folder, write_bytes, write_text
+from natjax.atomic import new_file, new_folder, write_bytes, write_text
 from natjax.errors import DataError, StoreError, WorkdirError
 
 
@@ -27,6 +27,21 @@ def test_a_file_in_a_missing_folder_is_an_error_of_the_kind_asked_for(tmp_path):
         write_bytes(tmp_path / "absent" / "a.txt", b"x")
     with pytest.raises(DataError):
         write_bytes(tmp_path / "absent" / "a.txt", b"x", DataError)
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path):
+    with new_file(tmp_path / "a") as temporary:
+        temporary.write_text("one")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_text() == "one"
+    for failure in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(failure), new_file(tmp_path / "a") as temporary:
+            temporary.write_text("two")
+            raise failure
+    with pytest.raises(DataError, match=r"b/a: cannot be written"), new_file(tmp_path / "b" / "a", DataError) as file:
+        file.write_text("x")
+    assert (tmp_path / "a").read_text() == "one"
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path):
