@@ -288,7 +288,7 @@ class Translator:
     ) -> list[list[scoring.Score]]:
         with self._memory_explained():
             frames = self.config.decoding.batch_frames
-            return scoring.scores(self._scorer, self.params, sources, targets, frames, _most_rows(), room)
+            return scoring.scores(self._scorer, self.params, sources, targets, frames, _on_cpu(CPU_ROWS), room)
 
     def pruned(self, lines: Sequence[str], top_k: int) -> tuple[Segments, list[Pass]]:
         """What a search over CTC's frames would look at.
@@ -313,7 +313,8 @@ class Translator:
 
     def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
         decoding, lengths = self.config.decoding, [len(ids) for ids in sources]
-        return batches(lengths, decoding.max_source_length, decoding.batch_frames, self._how.frames, _most_rows())
+        rows = _on_cpu(self._how.cpu_rows)
+        return batches(lengths, decoding.max_source_length, decoding.batch_frames, self._how.frames, rows)
 
     def _passes(self, parts: Segments, **options: Any) -> Iterator[Pass]:
         with self._memory_explained():
@@ -367,8 +368,8 @@ def _essence(out: Decoded) -> tuple[Any, Any]:
     return out.tokens, out.lengths
 
 
-def _most_rows() -> int | None:
-    return CPU_ROWS if jax.default_backend() == "cpu" else None
+def _on_cpu(rows: int) -> int | None:
+    return rows if jax.default_backend() == "cpu" else None
 
 
 def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:

@@ -270,7 +270,7 @@ class DecodingConfig:
     """Decoding."""
 
     batch_frames: int = 16_384
-    """Decoder frames of the largest compiled batch; on CPU no batch has more than 8 rows."""
+    """Decoder frames of the largest compiled batch; on CPU no batch has more than 8 rows (autoregressive: 32)."""
     max_source_length: int = 256
     """Longest source in pieces that is translated in one piece; longer lines are cut at words and rejoined."""
     length_candidates: int = 1

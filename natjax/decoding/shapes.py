@@ -14,8 +14,13 @@ LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 FEW = 8  # from so many sentences on, a full batch answers sooner than as many single rows
 
 CPU_ROWS = FEW
-"""Rows of a full batch on CPU. There larger batches do not lower the cost of a row, they only leave the caches; and an
-empty row costs as much as a real one: with so few of them, there are never twice as many rows as sentences."""
+"""Rows of a full batch of single passes on CPU. There larger batches do not lower the cost of a row, they only leave
+the caches; and an empty row costs as much as a real one: with so few of them, there are never twice as many rows as
+sentences."""
+
+CPU_STEP_ROWS = 32
+"""Rows of a full batch on CPU where tokens come one after another: a step is so little work that its fixed costs
+count."""
 
 
 class Shape(NamedTuple):

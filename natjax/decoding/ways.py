@@ -16,6 +16,7 @@ from natjax.config import Config
 from natjax.decoding import autoregressive, single_pass
 from natjax.decoding.lattice import Search, Weights
 from natjax.decoding.passes import Decode
+from natjax.decoding.shapes import CPU_ROWS, CPU_STEP_ROWS
 from natjax.errors import UserError
 from natjax.frames import length_limit, target_limit
 from natjax.models import Model
@@ -31,12 +32,14 @@ class Way(NamedTuple):
         prepare: the model's parameters in the form that it takes.
         frames: decoder positions of a padded source length, those of all tries together.
         tries: how many translations of a sentence a teacher is to choose from; 1 where there is no choosing.
+        cpu_rows: rows of a full batch on CPU.
     """
 
     decode: Decode
     prepare: Callable[[PyTree], PyTree]
     frames: Callable[[int], int]
     tries: int
+    cpu_rows: int
 
 
 def names(config: Config) -> list[str]:
@@ -86,7 +89,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
             max_length_ratio=decoding.max_length_ratio,
         )
         prepare = partial(autoregressive.prepare, dtype=config.model.dtype)
-        return Way(decode, prepare, partial(target_limit, ratio=decoding.max_length_ratio), 1)
+        return Way(decode, prepare, partial(target_limit, ratio=decoding.max_length_ratio), 1, CPU_STEP_ROWS)
 
     npd, latents = way.startswith("npd"), config.model.latents == "vae"
     samples = decoding.npd_samples if npd and latents else 1
@@ -125,7 +128,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         return lengths * samples * objective.max_frames(S, longest)
 
     prepare = partial(single_pass.prepare, dtype=config.model.dtype)
-    return Way(decode, prepare, frames, lengths * samples if npd else 1)
+    return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS)
 
 
 FIELDS = {
