@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--source", help="test source, inside data.root; the embedded corpus has its own test split")
     parser.add_argument("--reference", help="test reference, inside data.root")
-    parser.add_argument("--decode", choices=("greedy", "beam"), help="default: beam for autoregressive models")
+    parser.add_argument("--decode", choices=("greedy", "beam", "npd", "npd+beam"), help="as of natjax translate")
     parser.add_argument("--tokenize", default="13a", help="tokens of BLEU (default: 13a)")
     parser.add_argument("--target-bleu", type=float, help="what BLEU was to be, if anything")
     args, rest = parser.parse_known_args()
