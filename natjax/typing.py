@@ -13,7 +13,7 @@ Token ids, fixed everywhere (see `PAD` to `UNK`): 0 is padding and also the CTC 
 glancing, so it is never a token of a sentence.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -38,3 +38,13 @@ class Head(NamedTuple):
     hidden: Array
     kernel: Array
     bias: Array | None
+
+
+class TokenScorer(Protocol):
+    """A language model that a compiled search can query: a pytree of arrays. States are i32 of any shape."""
+
+    def start(self) -> Array:
+        """i32[], the state after <s>."""
+
+    def score(self, state: Array, token: Array) -> tuple[Array, Array]:
+        """Same shapes in and out: (natural log-probability f32, next state i32); token EOS (2) is the end event."""
