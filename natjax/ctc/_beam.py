@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from natjax.ctc import _prefixes, _problem
+from natjax.ctc import _head, _prefixes, _problem
 from natjax.ctc._check import validate_logit_lengths, validate_pruned
 from natjax.ctc._collapse import packed
 from natjax.ctc._enum import AUTO, Implementation, resolve
@@ -122,7 +122,7 @@ def beam_search(
         pruned = prune(pruned, top_k=top_k, blank_id=blank_id)
     validate_logit_lengths(logit_lengths, pruned.tokens)
     _check_beam_size(beam_size, *pruned.tokens.shape[1:])
-    dtype = jnp.promote_types(pruned.log_probs.dtype, jnp.float32)
+    dtype = _head.accumulator(pruned.log_probs)
     weights = tuple(_scalar(name, x, dtype) for name, x in (("lm_weight", lm_weight), ("length_bonus", length_bonus)))
     options = _Options(int(beam_size), length_bonus_form == "log", bool(score_eos))
     arrays = _problem.alike((lax.stop_gradient(pruned), logit_lengths.astype(jnp.int32), lm, weights))

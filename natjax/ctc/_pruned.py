@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from natjax.ctc import _head
 from natjax.ctc._check import validate_blank, validate_frame_logits, validate_head
 from natjax.ctc._label_logits import linear_label_logits
 from natjax.ctc._lattice import log_normaliser
@@ -103,11 +104,10 @@ def linear_prune(
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _compiled_prune(logits_BTV: Array, top_k: int, blank_id: int) -> Pruned:
     B, T, V = logits_BTV.shape
-    logits_RV = logits_BTV.reshape(B * T, V)
-    if logits_RV.dtype != jnp.float64:
-        logits_RV = logits_RV.astype(jnp.float32)
+    logits_RV = logits_BTV.reshape(B * T, V).astype(_head.accumulator(logits_BTV))
     best_RK, ids_RK = largest(logits_RV, top_k + 1)
-    best = TopK(ids_RK.reshape(B, T, -1), best_RK.reshape(B, T, -1), log_normaliser(logits_RV).reshape(B, T))
+    ids_BTK, best_BTK = (array.reshape(B, T, top_k + 1) for array in (ids_RK, best_RK))
+    best = TopK(ids_BTK, best_BTK, log_normaliser(logits_RV).reshape(B, T))
     return _without_blank(best, logits_RV[:, blank_id].reshape(B, T), blank_id)
 
 
