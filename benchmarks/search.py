@@ -65,8 +65,8 @@ def main() -> None:
         return jax.block_until_ready(found)
 
     on_device = [jnp.asarray(one[None]) for one in logits]
-    greedy = jax.jit(lambda rows: ctc.collapse(ctc.prune(rows, 1).tokens[..., 0], jnp.full((len(rows),), T)))
-    pruned = jax.jit(lambda rows: ctc.prune(rows, TOP_K))
+    greedy = jax.jit(lambda rows: ctc.collapse(ctc.prune(rows, top_k=1).tokens[..., 0], jnp.full((len(rows),), T)))
+    pruned = jax.jit(lambda rows: ctc.prune(rows, top_k=TOP_K))
     cut = [pruned(one) for one in on_device]
 
     def of_pruned(lm):

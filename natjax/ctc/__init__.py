@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: losses, alignment, occupancy, top-k, collapse; usable in any JAX program."""
+"""Connectionist temporal classification: losses, alignment, occupancy, search, collapse; usable in any JAX program."""
 
 from natjax.ctc._alignment import Alignment, occupancy, viterbi_alignment
 from natjax.ctc._beam import BeamResult, beam_search
@@ -10,7 +10,7 @@ from natjax.ctc._label_logits import linear_label_logits
 from natjax.ctc._linear import linear_ctc_loss, linear_ctc_objective
 from natjax.ctc._linear_alignment import LinearAlignment, linear_viterbi_alignment
 from natjax.ctc._loss import ctc_loss, from_optax
-from natjax.ctc._pruned import Pruned, linear_pruned, prune
+from natjax.ctc._pruned import Pruned, linear_prune, prune
 from natjax.ctc._top_k import TopK, linear_top_k
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "linear_ctc_loss",
     "linear_ctc_objective",
     "linear_label_logits",
-    "linear_pruned",
+    "linear_prune",
     "linear_top_k",
     "linear_viterbi_alignment",
     "occupancy",

@@ -23,9 +23,29 @@ def validate_labels(labels: Array, label_lengths: Array, logit_lengths: Array) -
 
 def validate_logits(logits: Array, labels: Array, blank_id: int) -> None:
     """Raises a ValueError or TypeError unless logits are floating [B, T, V] and blank_id lies in 0..V-1."""
-    _expect("logits", logits, "[B, T, V]", jnp.floating)
+    validate_frame_logits(logits, blank_id)
     _expect_same_batch(logits=logits, labels=labels)
-    _expect_blank(blank_id, logits.shape[2], "logits have")
+
+
+def validate_frame_logits(logits: Array, blank_id: int) -> None:
+    """As `validate_logits`, where there are no labels."""
+    _expect("logits", logits, "[B, T, V]", jnp.floating)
+    validate_blank(blank_id, logits.shape[2], "logits have")
+
+
+def validate_pruned(tokens: Array, log_probs: Array, blank: Array) -> None:
+    """Raises a ValueError or TypeError unless these are integers [B, T, K], floats [B, T, K] and floats [B, T]."""
+    _expect("tokens", tokens, "[B, T, K]", jnp.integer)
+    _expect("log_probs", log_probs, "[B, T, K]", jnp.floating)
+    _expect("blank", blank, "[B, T]", jnp.floating)
+    if not tokens.shape == log_probs.shape == (*blank.shape, tokens.shape[2]):
+        raise ValueError(f"the shapes differ: tokens {tokens.shape}, log_probs {log_probs.shape}, blank {blank.shape}")
+
+
+def validate_logit_lengths(logit_lengths: Array, logits: Array) -> None:
+    """Raises a ValueError or TypeError unless logit_lengths are integers [B]."""
+    _expect("logit_lengths", logit_lengths, "[B]", jnp.integer)
+    _expect_same_batch(logits=logits, logit_lengths=logit_lengths)
 
 
 def validate_head(hidden: Array, kernel: Array, bias: Array | None) -> None:
@@ -44,7 +64,7 @@ def validate_head_and_labels(head: Head, labels: Array, blank_id: int) -> None:
     """As `validate_head`; also for different batches, and for a blank_id outside 0..V-1."""
     validate_head(*head)
     _expect_same_batch(hidden=head.hidden, labels=labels)
-    _expect_blank(blank_id, head.kernel.shape[1], "kernel has")
+    validate_blank(blank_id, head.kernel.shape[1], "kernel has")
 
 
 def validate_weights(weights: Array, labels: Array) -> None:
@@ -64,32 +84,6 @@ def validate_paddings(logits: Array, logit_paddings: Array, labels: Array, label
         _expect(name, paddings, dimensions, jnp.generic)
         if paddings.shape != shape:
             raise ValueError(f"{name} must have the shape {shape}, got {paddings.shape}")
-
-
-def validate_plain_logits(logits: Array) -> None:
-    """Raises a ValueError or TypeError unless logits are floating [B, T, V]."""
-    _expect("logits", logits, "[B, T, V]", jnp.floating)
-
-
-def validate_search(top_k: int, vocabulary: int, blank_id: int) -> None:
-    """Raises a ValueError unless blank_id lies in 0..V-1 and top_k in 1..V-1."""
-    _expect_blank(blank_id, vocabulary, "frames have")
-    if not 1 <= top_k < vocabulary:
-        raise ValueError(f"top_k must lie in 1..{vocabulary - 1} (V = {vocabulary}, one the blank), got {top_k}")
-
-
-def validate_pruned(tokens: Array, log_probs: Array, blank: Array, logit_lengths: Array, top_k: int) -> None:
-    """Raises a ValueError or TypeError unless the parts of `Pruned` fit each other and hold top_k tokens a frame."""
-    _expect("tokens", tokens, "[B, T, K]", jnp.integer)
-    _expect("log_probs", log_probs, "[B, T, K]", jnp.floating)
-    _expect("blank", blank, "[B, T]", jnp.floating)
-    _expect("logit_lengths", logit_lengths, "[B]", jnp.integer)
-    _expect_same_batch(tokens=tokens, logit_lengths=logit_lengths)
-    if tokens.shape != log_probs.shape or tokens.shape[:2] != blank.shape:
-        shapes = f"tokens {tokens.shape}, log_probs {log_probs.shape}, blank {blank.shape}"
-        raise ValueError(f"the parts of Pruned must be [B, T, K], [B, T, K] and [B, T], got {shapes}")
-    if not 1 <= top_k <= tokens.shape[2]:
-        raise ValueError(f"top_k must lie in 1..{tokens.shape[2]} (so many tokens a frame are left), got {top_k}")
 
 
 def check(logits: Array, logit_lengths: Array, labels: Array, label_lengths: Array, *, blank_id: int = 0) -> None:
@@ -156,7 +150,8 @@ def _expect(name: str, array: Array, dimensions: str, kind: type) -> None:
         raise TypeError(f"{name} must have {article} {kind.__name__} dtype, got {array.dtype}")
 
 
-def _expect_blank(blank_id: int, vocabulary: int, who: str) -> None:
+def validate_blank(blank_id: int, vocabulary: int, who: str) -> None:
+    """Raises a ValueError unless blank_id lies in 0..V-1; `who` has the vocabulary."""
     if not 0 <= blank_id < vocabulary:
         raise ValueError(f"blank_id must lie in 0..{vocabulary - 1} ({who} V = {vocabulary}), got {blank_id}")
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from natjax.ctc._check import validate_frames, validate_labels
 from natjax.typing import Array
@@ -68,12 +69,20 @@ def collapse(frames: Array, frame_lengths: Array, *, blank_id: int = 0) -> tuple
     repeats_BT = jnp.pad(frames_BT[:, 1:] == frames_BT[:, :-1], ((0, 0), (1, 0)))[:, :size]
     inside_BT = place_T < frame_lengths.astype(jnp.int32)[:, None]
     kept_BT = inside_BT & (frames_BT != blank_id) & ~repeats_BT
-    count_BT = jnp.cumsum(kept_BT, axis=1, dtype=jnp.int32)
-    # A frame that is not kept goes to a place of its own beyond the end, where the scatter drops it.
-    target_BT = jnp.where(kept_BT, count_BT - 1, size + place_T)
-    tokens_BT = jax.vmap(_place)(frames_BT, target_BT)
-    return tokens_BT, jnp.sum(kept_BT, axis=1, dtype=jnp.int32)
+    return packed(frames_BT, kept_BT), jnp.sum(kept_BT, axis=1, dtype=jnp.int32)
 
 
-def _place(frames_T: Array, target_T: Array) -> Array:
-    return jnp.zeros_like(frames_T).at[target_T].set(frames_T, mode="drop", unique_indices=True)
+def packed(values: Array, kept: Array) -> Array:
+    """What is kept of the last dimension, moved to the left; 0 behind. i32 and bool of one shape."""
+    size = values.shape[-1]
+    count = jnp.cumsum(kept, axis=-1, dtype=jnp.int32)
+    # What is not kept goes to a place of its own beyond the end, where the scatter drops it.
+    target = jnp.where(kept, count - 1, size + lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1))
+    place = _place
+    for _ in values.shape[:-1]:
+        place = jax.vmap(place)
+    return place(values, target)
+
+
+def _place(values_T: Array, target_T: Array) -> Array:
+    return jnp.zeros_like(values_T).at[target_T].set(values_T, mode="drop", unique_indices=True)

@@ -1,24 +1,28 @@
-"""What a search needs of each frame: its few best tokens, and the blank."""
+"""What a search asks of the frames: some of the most probable tokens of each, and the blank beside them."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from natjax.ctc._check import validate_head, validate_plain_logits, validate_search
+from natjax.ctc import _head
+from natjax.ctc._check import validate_blank, validate_frame_logits, validate_head
 from natjax.ctc._label_logits import linear_label_logits
 from natjax.ctc._lattice import log_normaliser
-from natjax.ctc._top_k import largest, linear_top_k
+from natjax.ctc._problem import finite
+from natjax.ctc._top_k import TopK, largest, linear_top_k
 from natjax.typing import Array
 
 
 class Pruned(NamedTuple):
-    """Frames with the best K tokens left.
+    """The frames of a batch, without the tokens that a search does not look at.
 
     Attributes:
-        tokens: i32[B, T, K], the most probable ids but the blank, the best first; none twice in a frame.
-        log_probs: f32[B, T, K], their log-probabilities among all V ids.
-        blank: f32[B, T], that of the blank, always there.
+        tokens: i32[B, T, K], the most probable tokens of each frame but the blank, the best first.
+        log_probs: f32[B, T, K] (f64), their log-probabilities, normalised over all V.
+        blank: f32[B, T] (f64), that of the blank, however improbable it is.
     """
 
     tokens: Array
@@ -26,17 +30,16 @@ class Pruned(NamedTuple):
     blank: Array
 
 
-def linear_pruned(
-    hidden: Array, kernel: Array, top_k: int = 20, *, bias: Array | None = None, blank_id: int = 0
-) -> Pruned:
-    """The best tokens of each frame and the blank, from hidden states, by blocks: [B, T, V] never exists.
+def prune(logits: Array, *, top_k: int = 20, blank_id: int = 0) -> Pruned:
+    """The top_k most probable tokens of each frame, and the blank. Carries no gradient.
 
     Args:
-        hidden: [B, T, D], as `linear_top_k`.
-        kernel: [D, V].
-        top_k: K, tokens beside the blank, 1..V−1.
-        bias: [V], or None.
+        logits: [B, T, V], unnormalised, float32 or bfloat16 (float64).
+        top_k: how many tokens, 1..V-1.
         blank_id: the id of the blank.
+
+    Returns:
+        Tokens and log-probabilities.
 
     Raises:
         TypeError: an array has the wrong kind of dtype.
@@ -45,49 +48,81 @@ def linear_pruned(
     Example:
         >>> import jax.numpy as jnp
         >>> from natjax import ctc
-        >>> pruned = ctc.linear_pruned(jnp.array([[[1.0, 3.0, 2.0]]]), jnp.eye(3), 1)
-        >>> pruned.tokens.tolist(), round(float(pruned.log_probs[0, 0, 0]), 3), round(float(pruned.blank[0, 0]), 3)
-        ([[[1]]], -0.408, -2.408)
+        >>> pruned = ctc.prune(jnp.log(jnp.array([[[0.5, 0.1, 0.2, 0.2]]])), top_k=2)
+        >>> pruned.tokens.tolist(), jnp.exp(pruned.blank).tolist()
+        ([[[2, 3]]], [[0.5]])
     """
-    validate_head(hidden, kernel, bias)
-    validate_search(top_k, kernel.shape[1], blank_id)
-    best = linear_top_k(hidden, kernel, top_k + 1, bias=bias)
-    labels_B1 = jnp.full((hidden.shape[0], 1), blank_id, jnp.int32)
-    blank_BT = linear_label_logits(hidden, kernel, labels_B1, bias=bias)[..., 0]
-    return _without_blank(best.ids, best.logits, best.lse, blank_BT, blank_id)
+    validate_frame_logits(logits, blank_id)
+    _check_top_k(top_k, logits.shape[2])
+    return _compiled_prune(lax.stop_gradient(logits), top_k, blank_id)
 
 
-def prune(logits: Array, top_k: int = 20, *, blank_id: int = 0) -> Pruned:
-    """As `linear_pruned`, from logits.
+def linear_prune(
+    hidden: Array,
+    kernel: Array,
+    *,
+    top_k: int = 20,
+    bias: Array | None = None,
+    blank_id: int = 0,
+    transposed: bool = False,
+) -> Pruned:
+    """`prune` of the logits hidden · kernel + bias, of which some rows exist at a time. Carries no gradient.
 
     Args:
-        logits: [B, T, V], unnormalised.
-        top_k: as `linear_pruned`.
+        hidden: as `linear_top_k`.
+        kernel: as `linear_top_k`.
+        top_k: how many tokens, 1..V-1.
+        bias: [V], or None.
         blank_id: the id of the blank.
+        transposed: as `linear_top_k`.
+
+    Returns:
+        Tokens and log-probabilities.
 
     Raises:
         TypeError: an array has the wrong kind of dtype.
         ValueError: shapes do not fit, or top_k or blank_id is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from natjax import ctc
+        >>> hidden = jnp.log(jnp.array([[[0.5, 0.1, 0.2, 0.2]]]))
+        >>> ctc.linear_prune(hidden, jnp.eye(4), top_k=2).tokens.tolist()
+        [[[2, 3]]]
     """
-    validate_plain_logits(logits)
-    B, T, V = logits.shape
-    validate_search(top_k, V, blank_id)
-    logits_RV = jax.lax.stop_gradient(logits).astype(jnp.promote_types(logits.dtype, jnp.float32)).reshape(B * T, V)
+    table_DV = kernel.T if transposed else kernel
+    validate_head(hidden, table_DV, bias)
+    validate_blank(blank_id, table_DV.shape[1], "kernel has")
+    _check_top_k(top_k, table_DV.shape[1])
+    hidden, kernel, table_DV = lax.stop_gradient((hidden, kernel, table_DV))
+    best = linear_top_k(hidden, kernel, top_k + 1, bias=bias, transposed=transposed)
+    blank_B1 = jnp.full((hidden.shape[0], 1), blank_id, jnp.int32)
+    blank_BT = linear_label_logits(hidden, table_DV, blank_B1, bias=bias)[..., 0]
+    return _without_blank(best, blank_BT, blank_id)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _compiled_prune(logits_BTV: Array, top_k: int, blank_id: int) -> Pruned:
+    B, T, V = logits_BTV.shape
+    logits_RV = logits_BTV.reshape(B * T, V).astype(_head.accumulator(logits_BTV))
     best_RK, ids_RK = largest(logits_RV, top_k + 1)
-    lse_R = log_normaliser(logits_RV, None)
-    ids, best, lse, blank = (x.reshape(B, T, *x.shape[1:]) for x in (ids_RK, best_RK, lse_R, logits_RV[:, blank_id]))
-    return _without_blank(ids, best, lse, blank, blank_id)
+    ids_BTK, best_BTK = (array.reshape(B, T, top_k + 1) for array in (ids_RK, best_RK))
+    best = TopK(ids_BTK, best_BTK, log_normaliser(logits_RV).reshape(B, T))
+    return _without_blank(best, logits_RV[:, blank_id].reshape(B, T), blank_id)
 
 
-def _without_blank(ids_BTX: Array, logits_BTX: Array, lse_BT: Array, blank_BT: Array, blank_id: int) -> Pruned:
-    """Takes the blank from among the K + 1 best where it is, else the last of them."""
-    K = ids_BTX.shape[2] - 1
-    is_blank_BTX = ids_BTX == blank_id
-    # From the blank's place on, everything moves up by one.
-    beyond_BTK = jnp.cumsum(is_blank_BTX, axis=2, dtype=jnp.int32)[..., :K] > 0
-    ids_BTK = jnp.where(beyond_BTK, ids_BTX[..., 1:], ids_BTX[..., :K])
-    logits_BTK = jnp.where(beyond_BTK, logits_BTX[..., 1:], logits_BTX[..., :K])
-    # The same number wherever it was computed, so that blank and tokens compare as in the whole product.
-    seen_BT = jnp.where(is_blank_BTX, logits_BTX, 0.0).sum(axis=2)
-    blank_BT = jnp.where(is_blank_BTX.any(axis=2), seen_BT, blank_BT)
-    return Pruned(ids_BTK, logits_BTK - lse_BT[..., None], blank_BT - lse_BT)
+def _without_blank(best: TopK, blank_BT: Array, blank_id: int) -> Pruned:
+    """Leaves the blank out of the K + 1 best tokens, or the last of them where it is not among them."""
+    behind_BTK = jnp.cumsum(best.ids == blank_id, axis=-1)[..., :-1] > 0
+    tokens_BTK, logits_BTK = (
+        jnp.where(behind_BTK, array[..., 1:], array[..., :-1]) for array in (best.ids, best.logits)
+    )
+    lse_BT = finite(best.lse)
+    return Pruned(tokens_BTK, logits_BTK - lse_BT[..., None], blank_BT.astype(lse_BT.dtype) - lse_BT)
+
+
+def _check_top_k(top_k: int, vocabulary: int) -> None:
+    if not 1 <= top_k < vocabulary:
+        raise ValueError(
+            f"top_k must lie in 1..{vocabulary - 1} (V = {vocabulary}, one of which is the blank), got {top_k}"
+        )

@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 def searched(head: Head, frame_lengths_B: Array, search: Search, weights: Weights) -> Decoded:
     """The best hypotheses of each row, from the model's output."""
-    pruned = ctc.linear_pruned(head.hidden, head.kernel, search.top_k, bias=head.bias)
+    pruned = ctc.linear_prune(head.hidden, head.kernel, top_k=search.top_k, bias=head.bias)
     found = best(pruned, frame_lengths_B, search, weights)
     tokens_BT, lengths_B = found.tokens[:, 0], found.lengths[:, 0]
     n_best = Hypotheses(found.tokens, found.lengths, found.scores)

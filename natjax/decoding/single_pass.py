@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.ctc import Pruned, linear_pruned, linear_top_k, operand_dtype
+from natjax.ctc import Pruned, linear_prune, linear_top_k, operand_dtype
 from natjax.decoding.lattice import Search, Weights, searched
 from natjax.decoding.passes import Decode, Decoded, Hypotheses
 from natjax.frames import length_limit, multiplied_length
@@ -176,7 +176,7 @@ def make_prune(model: NAT, objective: Objective, top_k: int) -> Callable[..., tu
         params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None
     ) -> tuple[Pruned, Array]:
         head, frame_lengths_B, _each = output(params, source_BS, source_lengths_B, None)
-        return linear_pruned(head.hidden, head.kernel, top_k, bias=head.bias), frame_lengths_B
+        return linear_prune(head.hidden, head.kernel, top_k=top_k, bias=head.bias), frame_lengths_B
 
     return prune
 
