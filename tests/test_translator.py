@@ -163,7 +163,7 @@ def test_cut_loses_nothing(limit):
 
 def test_other_weights_share_the_programs(translator, params):
     other = translator.with_params(jax.tree.map(lambda p: p * 0, params))
-    assert other._decode is translator._decode
+    assert other._how.decode is translator._how.decode
     assert other.translate(["The king sleeps."]) != translator.translate(["The king sleeps."])
     assert other.with_params(params).translate(LINES) == translator.translate(LINES)
     assert other.with_params(translator.params).translate(LINES) == translator.translate(LINES)
@@ -208,8 +208,8 @@ def test_an_autoregressive_model_has_a_beam_and_greedy_decoding(vocabularies):
 
 
 def test_unknown_ways_of_decoding_and_folders(tmp_path, vocabularies):
-    with pytest.raises(UserError, match="'beam' does not exist for nat; choose greedy"):
-        Translator(tiny.config(), vocabularies, None, decode="beam")
+    with pytest.raises(UserError, match="'npd' does not exist for a model trained with ctc without latents"):
+        Translator(tiny.config(), vocabularies, None, decode="npd")
     with pytest.raises(UserError, match="'magic' does not exist for autoregressive; choose beam or greedy"):
         Translator(autoregressive(), vocabularies, None, decode="magic")
     with pytest.raises(WorkdirError, match="not a workdir"):
