@@ -343,7 +343,8 @@ def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> To
             f"{folder}: no language model, but decoding.lm_weight is {config.decoding.lm_weight:g}; make one with "
             f"`natjax lm train --model {path}`, name one with decoding.lm, or set decoding.lm_weight 0"
         )
-    return language_models.load_tables(folder, vocabulary=vocabularies.target.fingerprint)
+    # Once, and not with each batch.
+    return jax.device_put(language_models.load_tables(folder, vocabulary=vocabularies.target.fingerprint))
 
 
 def _teacher(path: Path, config: Config, say: Callable[[str], None]) -> Translator:
