@@ -2,13 +2,13 @@
 
     python benchmarks/search.py
 
-Both search on one and the same core, frames of 32,000 tokens with beam 20 and top-k 20, without a language model and
-with the same 4-gram one (KenLM inside flashlight), in turns; seconds are medians a sentence, with every program compiled
-before. natjax starts from logits and prunes them itself, which is told apart; flashlight is given log-probabilities that
-are ready. It keeps blank-ended and token-ended alignments of a prefix in places of their own, takes one sentence at a
-time and always scores the end, as natjax does here; it has no bonus. The text is random: each token is followed by one
-of 32 others or by any, by Zipf's law; a sentence of it is hidden in the frames, among rivals. Writes
-benchmarks/results/search.json. Nothing else should run on the machine meanwhile.
+Both search on one and the same core, in frames of 32,000 tokens with beam 20 and top-k 20, without a language model and
+with the same 4-gram one (KenLM inside flashlight), in turns; milliseconds are medians a sentence, with every program
+compiled before. natjax starts from logits and prunes them itself ("both" is that and the search); flashlight is given
+log-probabilities that are ready. It keeps blank-ended and token-ended alignments of a prefix in places of their own,
+takes one sentence at a time and always scores the end, as natjax does here; it has no bonus. The text is random: each
+token is followed by one of 32 others or by any, by Zipf's law; a sentence of it is hidden in the frames, among rivals.
+Writes benchmarks/results/search.json. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
