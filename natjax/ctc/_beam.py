@@ -44,6 +44,7 @@ class _Options(NamedTuple):
     """What is fixed when a search is compiled; see `beam_search`."""
 
     beam_size: int
+    top_k: int
     logarithmic: bool
     score_eos: bool
 
@@ -117,14 +118,14 @@ def beam_search(
     pruned = logits_or_pruned
     if isinstance(pruned, Pruned):
         validate_pruned(*pruned)
-        pruned = Pruned(pruned.tokens[..., :top_k], pruned.log_probs[..., :top_k], pruned.blank)
     else:
         pruned = prune(pruned, top_k=top_k, blank_id=blank_id)
     validate_logit_lengths(logit_lengths, pruned.tokens)
-    _check_beam_size(beam_size, *pruned.tokens.shape[1:])
+    _, T, K = pruned.tokens.shape
+    _check_beam_size(beam_size, T, min(K, top_k))
     dtype = _head.accumulator(pruned.log_probs)
     weights = tuple(_scalar(name, x, dtype) for name, x in (("lm_weight", lm_weight), ("length_bonus", length_bonus)))
-    options = _Options(int(beam_size), length_bonus_form == "log", bool(score_eos))
+    options = _Options(int(beam_size), min(K, top_k), length_bonus_form == "log", bool(score_eos))
     arrays = _problem.alike((lax.stop_gradient(pruned), logit_lengths.astype(jnp.int32), lm, weights))
     return _compiled(*arrays, options)
 
@@ -157,8 +158,8 @@ def _compiled(
     usable_BT = (pruned.blank < jnp.inf) & jnp.all(pruned.log_probs < jnp.inf, axis=2)
     broken_B = jnp.any(real_BT & ~usable_BT, axis=1)
     frames = Frame(
-        pruned.tokens.astype(jnp.int32),
-        pruned.log_probs.astype(dtype),
+        pruned.tokens[..., : options.top_k].astype(jnp.int32),
+        pruned.log_probs[..., : options.top_k].astype(dtype),
         pruned.blank.astype(dtype),
         real_BT & ~broken_B[:, None],
     )

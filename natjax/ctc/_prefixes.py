@@ -164,15 +164,12 @@ def _candidates(beam: Prefixes, frame: Frame, lm: TokenScorer | None, ranking: R
     # A token after the same one is a new one only if a blank lies between.
     extended_BWK = log_prob_BWK + jnp.where(repeats_BWK, beam.log_blank[:, :, None], mass_BW[:, :, None])
 
-    # For slots q, p: whether q is p with one token more; and what p hands over then, as an extension does.
-    child_BWW = _is_child(beam)
-    doubled_BWW = beam.last[:, :, None] == beam.last[:, None, :]
-    handed_BWW = jnp.where(doubled_BWW, beam.log_blank[:, None, :], mass_BW[:, None, :])
-    handed_BW = jnp.max(jnp.where(child_BWW, handed_BWW, -jnp.inf), axis=2)
-    repeated_BW = jnp.max(jnp.where(repeats_BWK, log_prob_BWK, -jnp.inf), axis=2)
+    # A stay takes in what its parent, if that is in the beam, would have become with the stay's last token.
+    parent_BW, token_BW = _first(_is_child(beam)), _first(repeats_BWK)
+    doubled_BW = at(beam.last, parent_BW, NONE) == beam.last
+    handed_BW = jnp.where(doubled_BW, at(beam.log_blank, parent_BW, -jnp.inf), at(mass_BW, parent_BW, -jnp.inf))
     stay_blank_BW = mass_BW + frame.blank[:, None]
-    stay_token_BW = log_add(beam.log_token, handed_BW) + repeated_BW
-    taken_BWK = jnp.any(child_BWW[:, :, :, None] & repeats_BWK[:, :, None, :], axis=1)
+    stay_token_BW = log_add(beam.log_token, handed_BW) + at(frame.log_probs, token_BW, -jnp.inf)
 
     lm_scores_BWK = jnp.broadcast_to(beam.lm_scores[:, :, None], (B, W, K))
     lm_states_BWK = jnp.broadcast_to(beam.lm_states[:, :, None], (B, W, K))
@@ -181,7 +178,8 @@ def _candidates(beam: Prefixes, frame: Frame, lm: TokenScorer | None, ranking: R
         lm_scores_BWK = lm_scores_BWK + lm_log_prob_BWK.astype(lm_scores_BWK.dtype)
     stay_score_BW = ranking.scores(log_add(stay_blank_BW, stay_token_BW), beam.lm_scores, beam.lengths)
     lengths_BWK = jnp.broadcast_to(beam.lengths[:, :, None] + 1, (B, W, K))
-    score_BWK = jnp.where(taken_BWK, -jnp.inf, ranking.scores(extended_BWK, lm_scores_BWK, lengths_BWK))
+    score_BWK = ranking.scores(extended_BWK, lm_scores_BWK, lengths_BWK)
+    score_BWK = jax.vmap(_left_out)(score_BWK, parent_BW, token_BW)
 
     def joined(stay_BW: Array, extension_BWK: Array) -> Array:
         return jnp.concatenate([stay_BW, extension_BWK.reshape(B, W * K)], axis=1)
@@ -202,6 +200,20 @@ def _is_child(beam: Prefixes) -> Array:
     return first & second & third
 
 
+def _first(true_BWX: Array) -> Array:
+    """i32[B, W], the first place in the last dimension that is true; X where there is none.
+
+    Slots that were never filled equal the prefix without tokens, which comes before them.
+    """
+    place_BWX = lax.broadcasted_iota(jnp.int32, true_BWX.shape, 2)
+    return jnp.min(jnp.where(true_BWX, place_BWX, true_BWX.shape[2]), axis=2)
+
+
+def _left_out(score_WK: Array, slot_W: Array, token_W: Array) -> Array:
+    """−inf for extensions that are stays already; a slot W, or a token K, stands for none."""
+    return score_WK.at[slot_W, token_W].set(-jnp.inf, mode="drop")
+
+
 def _hashed(hash_BW: Array, token_BW: Array) -> Array:
     """The hash of a prefix with one token more; one to one in either argument (the finaliser of MurmurHash3)."""
     mixed = hash_BW ^ token_BW.astype(jnp.uint32)
@@ -210,6 +222,8 @@ def _hashed(hash_BW: Array, token_BW: Array) -> Array:
     return mixed ^ (mixed >> 16)
 
 
-def at(values_BX: Array, place_BW: Array) -> Array:
-    """[B, W], of each row the values at some places, all of which exist."""
-    return jnp.take_along_axis(values_BX, place_BW, axis=1, mode="promise_in_bounds")
+def at(values_BX: Array, place_BW: Array, missing: float | None = None) -> Array:
+    """[B, W], of each row the values at some places; `missing` at the place X, if that is given and may occur."""
+    if missing is None:
+        return jnp.take_along_axis(values_BX, place_BW, axis=1, mode="promise_in_bounds")
+    return jnp.take_along_axis(values_BX, place_BW, axis=1, mode="fill", fill_value=missing)

@@ -109,7 +109,7 @@ def test_two_hashes_tell_apart_what_one_would_not(monkeypatch):
         # Without its own cache, which does not know of the patch.
         found = _beam._compiled.__wrapped__(
             ctc.prune(logits, top_k=2), jnp.array([len(frames)]), None, (jnp.float32(0), jnp.float32(0)),
-            _beam._Options(90, False, False),
+            _beam._Options(90, 2, False, False),
         )  # fmt: skip
         return hypotheses(found, 0)
 
