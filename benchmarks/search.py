@@ -53,7 +53,7 @@ def frames(sentences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
             row[t + 1, token] += generator.uniform(9, 16)
             row[t, generator.integers(4, VOCABULARY, 4)] += generator.uniform(9, 15, 4)
             row[t, 0] -= generator.uniform(0, 6)
-        row[-1, 0] += 30
+        row[-1, 0] += 8
     return 2 * logits
 
 
