@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from natjax.config import Config
+from natjax.config import Config, DecodingConfig
 from natjax.decoding import autoregressive, single_pass
 from natjax.decoding.lattice import Search, Weights
 from natjax.decoding.passes import Decode
 from natjax.decoding.shapes import CPU_ROWS, CPU_STEP_ROWS
-from natjax.errors import UserError
+from natjax.errors import ConfigError, UserError
 from natjax.frames import length_limit, target_limit
 from natjax.models import Model
 from natjax.objectives.base import Objective
@@ -79,6 +79,9 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         config: its run.
         way: one of `names`.
         lm: of the search, where `uses_lm` says so.
+
+    Raises:
+        ConfigError: a search that is wider than the vocabulary or the frames allow.
     """
     decoding = config.decoding
     if config.model.kind == "autoregressive":
@@ -99,6 +102,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         lengths = min(decoding.npd_lengths, most) if npd else decoding.length_candidates
     search = None
     if way.endswith("beam"):
+        _check_search(decoding, model.target_size, objective.max_frames(rung(1, decoding.max_source_length), 0))
         search = Search(
             decoding.ctc_beam_size,
             decoding.ctc_top_k,
@@ -129,6 +133,21 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
 
     prepare = partial(single_pass.prepare, dtype=config.model.dtype)
     return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS)
+
+
+def _check_search(decoding: DecodingConfig, V: int, frames: int) -> None:
+    """What `ctc.beam_search` would refuse, as a person can mend it; `frames` of the shortest sentences."""
+    if decoding.ctc_top_k >= V:
+        raise ConfigError(
+            f"decoding.ctc_top_k: must be at most {V - 1} here, the pieces of the vocabulary beside the blank, "
+            f"not {decoding.ctc_top_k}"
+        )
+    most = (decoding.ctc_top_k + 1) ** frames
+    if decoding.ctc_beam_size > most:
+        raise ConfigError(
+            f"decoding.ctc_beam_size: {decoding.ctc_beam_size} is wider than decoding.ctc_top_k allows, {most:,} for "
+            f"{frames} frames; lower it, or raise decoding.ctc_top_k"
+        )
 
 
 FIELDS = {

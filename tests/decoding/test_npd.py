@@ -225,3 +225,17 @@ def test_what_was_tuned_stands_in_for_the_config(tmp_path, vocabularies):
         file.write_text(text)
         with pytest.raises(error, match=message):
             load(tmp_path / "student")
+
+
+def test_a_search_wider_than_the_vocabulary_or_the_frames_allow(vocabularies):
+    config = tiny.config()
+    for fields, message in (
+        ({"ctc_top_k": 400}, r"decoding\.ctc_top_k: must be at most \d+ here, .* not 400"),
+        (
+            {"ctc_top_k": 1, "ctc_beam_size": 300, "max_source_length": 4},
+            "300 is wider than decoding.ctc_top_k allows, 256",
+        ),
+    ):
+        narrow = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, **fields))
+        with pytest.raises(ConfigError, match=message):
+            Translator(narrow, vocabularies, None, decode="beam")
