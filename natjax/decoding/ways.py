@@ -16,7 +16,7 @@ from natjax.config import Config, DecodingConfig
 from natjax.decoding import autoregressive, single_pass
 from natjax.decoding.lattice import Search, Weights
 from natjax.decoding.passes import Decode
-from natjax.decoding.shapes import CPU_ROWS, CPU_STEP_ROWS
+from natjax.decoding.shapes import CPU_ROWS, CPU_STEP_ROWS, rung
 from natjax.errors import ConfigError, UserError
 from natjax.frames import length_limit, target_limit
 from natjax.models import Model
