@@ -1,9 +1,10 @@
 """Times a training step of other objectives and models beside a config's own, on the same batch of sentences.
 
     export NATJAX_DATA=<folder that holds multi30k/>
-    python benchmarks/steps.py --config multi30k_en_de axe="--objective.loss axe" ce="--objective.loss ce"
+    python benchmarks/steps.py --config multi30k_en_de
+    python benchmarks/steps.py --config multi30k_en_de rnd="--objective.glancing rnd" ce="--objective.loss ce"
 
-Each NAME=OVERRIDES is a variant: the config with these fields changed (of its sections objective and model). All run in
+Without arguments: glancing, latents, AXE. Each NAME=OVERRIDES is a variant: the config with these fields changed (of its sections objective and model). All run in
 one process and take turns, each round beginning with another one; a ratio is the median over rounds of the variant's
 seconds over those of the config as it is. The batch is the config's largest that is common: the longest bucket with at
 least an even share of the training pairs. Writes benchmarks/results/steps.json. Nothing else should run meanwhile.
@@ -18,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-VARIANTS = ("axe=--objective.loss axe", "ce=--objective.loss ce")
+VARIANTS = ("glat=--objective.glancing glat", "vae=--model.latents vae", "axe=--objective.loss axe")
+TARGETS = {"glat_over_ctc": 1.45, "vae_over_ctc": 1.35, "axe_over_ctc": 1.3}
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
         seed=base.training.seed,
         wall_seconds=time.perf_counter() - began,
         metrics=metrics,
-        targets={},
+        targets={name: target for name, target in TARGETS.items() if name in metrics},
         extra={"bucket": bucket._asdict(), "rounds": args.rounds, "changed": changed},
     )
     for name, value in metrics.items():
