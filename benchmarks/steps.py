@@ -4,7 +4,7 @@
     python benchmarks/steps.py --config multi30k_en_de
     python benchmarks/steps.py --config multi30k_en_de rnd="--objective.glancing rnd" ce="--objective.loss ce"
 
-Without arguments: glancing, latents, AXE. Each NAME=OVERRIDES is a variant: the config with these fields changed (of its
+Without arguments: glancing, latents, AXE. Each NAME=OVERRIDES is a variant: the config with these changed (of its
 sections objective and model). All run in one process and take turns, each round beginning with another one; a ratio is
 the median over rounds of the variant's seconds over those of the config as it is. The batch is the config's largest
 that is common: the longest bucket with at least an even share of the training pairs. Writes
