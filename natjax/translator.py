@@ -13,7 +13,7 @@ import numpy as np
 
 from natjax import lm as language_models
 from natjax import memory, models, objectives
-from natjax.config import Config, validate
+from natjax.config import Config, DecodingConfig, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
 from natjax.decoding import npd, scoring, single_pass, ways
@@ -290,6 +290,10 @@ class Translator:
             frames = self.config.decoding.batch_frames
             return scoring.scores(self._scorer, self.params, sources, targets, frames, _on_cpu(CPU_ROWS), room)
 
+    def check_search(self, decoding: DecodingConfig) -> None:
+        """Raises ConfigError for a search over CTC's frames that is wider than this model allows."""
+        ways.check_search(decoding, self._model, self.objective)
+
     def pruned(self, lines: Sequence[str], top_k: int) -> tuple[Segments, list[Pass]]:
         """What a search over CTC's frames would look at.
 
@@ -299,7 +303,11 @@ class Translator:
 
         Returns:
             The lines' segments, and for each batch `Pruned` and the rows' numbers of frames.
+
+        Raises:
+            ConfigError: there are not so many tokens, or `decoding.ctc_beam_size` is wider than they allow.
         """
+        self.check_search(replace(self.config.decoding, ctc_top_k=top_k))
         parts, prune = self._segments(lines), single_pass.make_prune(self._model, self.objective, top_k)
         with self._memory_explained():
             return parts, list(passes(prune, self.params, self._plan(parts.sources), parts.sources))

@@ -82,8 +82,9 @@ class Tuner:
         return sum(compiled._cache_size() for compiled in self._compiled.values())
 
     def score(self, point: Point) -> Tried:
-        """The scores with a point's weights."""
+        """The scores with a point's weights. Raises ConfigError for a beam that is too wide."""
         beam = point.ctc_beam_size
+        self._translator.check_search(replace(self._translator.config.decoding, ctc_beam_size=beam))
         if beam not in self._compiled:
             self._compiled[beam] = jax.jit(partial(_tokens, search=replace(self._search, beam_size=beam)))
         weights = Weights(self._lm, jnp.float32(point.lm_weight), jnp.float32(point.length_bonus))

@@ -3,6 +3,7 @@
 import argparse
 
 from natjax.cli import analyze_ablation, analyze_data
+from natjax.cli.whats import add_whats
 
 SUMMARY = "what data are like; what each technique of the paper does"
 EPILOG = """examples:
@@ -17,18 +18,7 @@ _WHATS = {"data": analyze_data, "ablation": analyze_ablation}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what there is to analyze, each with options of its own."""
-    whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for what, module in _WHATS.items():
-        module.add_arguments(
-            whats.add_parser(
-                what,
-                help=module.SUMMARY,
-                description=module.SUMMARY,
-                epilog=module.EPILOG,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-        )
+    add_whats(parser, _WHATS)
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:

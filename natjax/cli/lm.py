@@ -3,6 +3,7 @@
 import argparse
 
 from natjax.cli import lm_import, lm_query, lm_train
+from natjax.cli.whats import add_whats
 
 SUMMARY = "n-gram language models over a model's own pieces: train, import, query"
 EPILOG = """examples:
@@ -18,18 +19,7 @@ _WHATS = {"train": lm_train, "import": lm_import, "query": lm_query}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what there is to do, each with options of its own."""
-    whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for what, module in _WHATS.items():
-        module.add_arguments(
-            whats.add_parser(
-                what,
-                help=module.SUMMARY,
-                description=module.SUMMARY,
-                epilog=module.EPILOG,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-        )
+    add_whats(parser, _WHATS)
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:

@@ -27,7 +27,7 @@ its beam. By coordinates, the default, beta, alpha and beam are improved in turn
 all combinations. The best BLEU wins, of equals the first tried. What won is written to W/decoding.json, from where
 `translate`, `evaluate` and the next `tune` take it; all points go to stdout with --json.
 
-Without a language model (W/lm, of `natjax lm train`, or --decoding.lm) alpha stays 0.
+Without a language model (W/lm, of `natjax lm train`, or --lm) alpha stays 0.
 """
 
 
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             raise UserError(f"{name}: give numbers from {least} to {most:,}")
     if args.plot and not args.plot.endswith(".png"):
         raise UserError(f"--plot {args.plot}: name a file that ends in .png")
+    if args.plot and not Path(args.plot).absolute().parent.is_dir():  # told now, not after the work
+        raise UserError(f"--plot {args.plot}: its folder does not exist; make it first")
     set_up_jax()
     from natjax import atomic, tuning
 

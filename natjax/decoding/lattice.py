@@ -12,10 +12,10 @@ from natjax.typing import Array, Head, TokenScorer
 class Search:
     """What one program of the search is compiled for; see `ctc.beam_search`."""
 
-    beam_size: int = 20
-    top_k: int = 20
-    length_bonus_form: Literal["linear", "log"] = "linear"
-    score_eos: bool = False
+    beam_size: int
+    top_k: int
+    length_bonus_form: Literal["linear", "log"]
+    score_eos: bool
 
 
 class Weights(NamedTuple):

@@ -1,9 +1,8 @@
 """The ways of decoding that a model offers, by name, and what each is made of.
 
-autoregressive   beam, greedy
-ctc              greedy, beam
-with latents     npd too, and with ctc npd+beam
-with a length    npd too
+An autoregressive model has its beam, and greedy decoding. All others decode greedily; with CTC the frames can be
+searched (beam), with latents or a length to predict a teacher can choose among tries (npd); with CTC and latents, both
+(npd+beam).
 """
 
 from collections.abc import Callable
@@ -102,7 +101,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         lengths = min(decoding.npd_lengths, most) if npd else decoding.length_candidates
     search = None
     if way.endswith("beam"):
-        _check_search(decoding, model.target_size, objective.max_frames(rung(1, decoding.max_source_length), 0))
+        check_search(decoding, model, objective)
         search = Search(
             decoding.ctc_beam_size,
             decoding.ctc_top_k,
@@ -135,8 +134,9 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
     return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS)
 
 
-def _check_search(decoding: DecodingConfig, V: int, frames: int) -> None:
-    """What `ctc.beam_search` would refuse, as a person can mend it; `frames` of the shortest sentences."""
+def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -> None:
+    """Raises ConfigError for a search that is wider than the vocabulary, or the shortest sentences' frames, allow."""
+    V, frames = model.target_size, objective.max_frames(rung(1, decoding.max_source_length), 0)
     if decoding.ctc_top_k >= V:
         raise ConfigError(
             f"decoding.ctc_top_k: must be at most {V - 1} here, the pieces of the vocabulary beside the blank, "

@@ -75,6 +75,7 @@ def test_mistakes(model, vocabularies, capsys):
         (["--beams", "0"], "--beams: give numbers from 1 to 1,024"),
         (["--limit", "0"], "--limit 0"),
         (["--plot", "x.jpg"], "ends in .png"),
+        (["--plot", str(model / "nowhere" / "x.png")], "its folder does not exist"),
         (["--lm", str(model / "nowhere")], "nowhere: no language model"),
         (["--reference", str(model / "short")], "lines"),
         (["--tokenize", "x"], "x"),
@@ -94,3 +95,14 @@ def test_models_without_frames_to_search(tmp_path, vocabularies, capsys):
     config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="axe"))
     assert main(command(saved(tmp_path, config, vocabularies))) == 2
     assert "trained with axe, which has no frames to search" in capsys.readouterr().err
+
+
+def test_a_search_wider_than_the_vocabulary(tmp_path, vocabularies, capsys):
+    import dataclasses
+
+    config = tiny.config()
+    config = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, ctc_top_k=900))
+    assert main(command(saved(tmp_path, config, vocabularies))) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "decoding.ctc_top_k: must be at most" in err and "Traceback" not in err
+    assert not (tmp_path / "decoding.json").exists()
