@@ -33,6 +33,19 @@ class DataError(UserError):
     """Text that cannot be used: missing file, not UTF-8, unequal line counts, nothing left after filtering."""
 
 
+class PrefixError(DataError):
+    """A prefix that leaves its translation no room.
+
+    Attributes:
+        place: of its line, from 0.
+        reason: the message without the line.
+    """
+
+    def __init__(self, place: int, reason: str):
+        super().__init__(f"line {place + 1}: {reason}")
+        self.place, self.reason = place, reason
+
+
 class VocabularyError(UserError):
     """A vocabulary that cannot be trained or does not belong to the model."""
 

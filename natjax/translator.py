@@ -17,9 +17,10 @@ from natjax.config import Config, DecodingConfig, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
 from natjax.decoding import npd, scoring, single_pass, ways
-from natjax.decoding.passes import Decoded, Hypotheses, Pass, arrays, passes
+from natjax.decoding.passes import Decoded, Hypotheses, Pass, arrays, on_cpu, passes, unpadded
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
-from natjax.errors import ConfigError, UserError
+from natjax.errors import UserError
+from natjax.prefixes import forced
 from natjax.segments import Hypothesis, OnCut, Segment, Segments, Translation, joined, segments, translation
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree, TokenScorer
@@ -105,7 +106,7 @@ class Translator:
         tuned = workdirs.tuned(Path(path))
         config = replace(config, decoding=replace(config.decoding, **{**tuned, **(decoding or {})}))
         validate(config)
-        _check_applies(path, config, decoding or {})
+        ways.check_applies(path, config, decoding or {})
         way = ways.chosen(config, decode)
         lm = language_model(Path(path), config, vocabularies) if ways.uses_lm(config, way) else None
         teacher = _teacher(Path(path), config, say) if way.startswith("npd") else None
@@ -130,8 +131,18 @@ class Translator:
             self.translate(lines)
         return len(shapes)
 
+    @property
+    def hypotheses(self) -> int:
+        """How many translations of a line there are at most in `Translation.n_best`."""
+        return self._how.hypotheses
+
     def translate(
-        self, lines: Sequence[str], *, on_batch: OnBatch | None = None, on_cut: OnCut | None = None
+        self,
+        lines: Sequence[str],
+        *,
+        prefixes: Sequence[str] | None = None,
+        on_batch: OnBatch | None = None,
+        on_cut: OnCut | None = None,
     ) -> list[str]:
         """Translates lines; order is kept, and an empty line stays empty.
 
@@ -140,21 +151,27 @@ class Translator:
 
         Args:
             lines: raw text, one sentence each.
+            prefixes: how each line's translation has to begin, for autoregressive models; empty where it is free. An
+                empty line stays empty all the same, and of a line that is cut the first part begins so.
             on_batch: called with the number of segments that each finished batch held.
             on_cut: called with the place in `lines` and the number of segments of each line that is cut, before
                 anything is translated.
 
         Raises:
-            TypeError: `lines` is a single string.
+            TypeError: `lines` or `prefixes` is a single string.
+            ValueError: there are more or fewer prefixes than lines.
+            UserError: prefixes, but the model is not autoregressive, or one leaves its translation no room
+                (`PrefixError`); nothing has been translated then.
         """
         parts = self._segments(lines, on_cut)
+        begin = forced(prefixes, parts, self.config, self.vocabularies.target)
         texts = [""] * len(parts.sources)
         keep = _tries if self._teacher else _essence
-        for done in self._passes(parts, keep=keep):
+        for done in self._passes(parts, prefixes=begin, keep=keep):
             if self._teacher:
                 found = [ranked[0].tokens for ranked in self._ranked(parts, done.indices, done.results)]
             else:
-                found = _rows(*done.results, len(done.indices))
+                found = unpadded(*done.results, len(done.indices))
             for index, text in zip(done.indices, self.vocabularies.target.decode(found), strict=True):
                 texts[index] = text
             if on_batch:
@@ -165,6 +182,7 @@ class Translator:
         self,
         lines: Sequence[str],
         *,
+        prefixes: Sequence[str] | None = None,
         golden_lengths: Sequence[int] | None = None,
         on_batch: OnBatch | None = None,
         on_cut: OnCut | None = None,
@@ -173,21 +191,22 @@ class Translator:
 
         Args:
             lines: raw text.
+            prefixes: see `translate`.
             golden_lengths: target lengths in pieces, one a line, instead of predicted ones; for losses with a length,
                 to tell the loss from the length classifier.
             on_batch: see `translate`.
             on_cut: see `translate`.
 
         Raises:
-            TypeError: `lines` is a single string.
-            ValueError: there are more or fewer golden lengths than lines.
+            ValueError: there are more or fewer golden lengths than lines. Else see `translate`.
         """
         parts = self._segments(lines, on_cut)
         if golden_lengths is not None and len(golden_lengths) != len(lines):
             raise ValueError(f"{len(golden_lengths)} golden lengths for {len(lines)} lines; give one a line")
         golden = None if golden_lengths is None else [golden_lengths[line] for line in parts.owners]
+        begin = forced(prefixes, parts, self.config, self.vocabularies.target)
         results: list[Segment | None] = [None] * len(parts.sources)
-        for done in self._passes(parts, golden=golden):
+        for done in self._passes(parts, golden=golden, prefixes=begin):
             for index, segment in zip(done.indices, self._outcomes(parts, done), strict=True):
                 results[index] = segment
             if on_batch:
@@ -199,7 +218,7 @@ class Translator:
         if self._teacher:
             ranked = self._ranked(parts, done.indices, out.n_best)
             return [Segment(best[0].tokens, best[0].tokens, best[0].sum, done.seconds, best) for best in ranked]
-        tokens, frames = _rows(out.tokens, out.lengths, count), _rows(out.frames, out.frame_lengths, count)
+        tokens, frames = unpadded(out.tokens, out.lengths, count), unpadded(out.frames, out.frame_lengths, count)
         found = []
         for row in range(count):
             score = float(out.scores[row])
@@ -288,7 +307,7 @@ class Translator:
     ) -> list[list[scoring.Score]]:
         with self._memory_explained():
             frames = self.config.decoding.batch_frames
-            return scoring.scores(self._scorer, self.params, sources, targets, frames, _on_cpu(CPU_ROWS), room)
+            return scoring.scores(self._scorer, self.params, sources, targets, frames, on_cpu(CPU_ROWS), room)
 
     def check_search(self, decoding: DecodingConfig) -> None:
         """Raises ConfigError for a search over CTC's frames that is wider than this model allows."""
@@ -321,7 +340,7 @@ class Translator:
 
     def _plan(self, sources: list[list[int]]) -> list[tuple[Shape, list[int]]]:
         decoding, lengths = self.config.decoding, [len(ids) for ids in sources]
-        rows = _on_cpu(self._how.cpu_rows)
+        rows = on_cpu(self._how.cpu_rows)
         return batches(lengths, decoding.max_source_length, decoding.batch_frames, self._how.frames, rows)
 
     def _passes(self, parts: Segments, **options: Any) -> Iterator[Pass]:
@@ -333,14 +352,6 @@ class Translator:
         return memory.explained(
             f"batches of decoding.batch_frames {frames:,} do not fit into memory; lower it in config.json"
         )
-
-
-def _check_applies(path: str | Path, config: Config, decoding: Mapping[str, Any]) -> None:
-    """Raises ConfigError if a field is given that changes nothing for this model."""
-    for name in decoding:
-        if what := ways.lacks(config, name):
-            how = f"trained with {config.objective.loss}" if config.model.kind == "nat" else "autoregressive"
-            raise ConfigError(f"{path}: {how}, which has no {what}; leave decoding.{name} out")
 
 
 def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> TokenScorer:
@@ -375,15 +386,6 @@ def _tries(out: Decoded) -> Hypotheses:
 
 def _essence(out: Decoded) -> tuple[Any, Any]:
     return out.tokens, out.lengths
-
-
-def _on_cpu(rows: int) -> int | None:
-    return rows if jax.default_backend() == "cpu" else None
-
-
-def _rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
-    """The first `count` rows without their padding."""
-    return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
 
 
 def _hypotheses(found: Hypotheses, row: int) -> list[Hypothesis]:

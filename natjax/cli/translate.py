@@ -8,21 +8,34 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from natjax.cli.model import add_decoding, load
-from natjax.errors import DataError
+from natjax.errors import DataError, PrefixError, UserError
+
+if TYPE_CHECKING:
+    from natjax.segments import OnCut
+    from natjax.translator import Translator
 
 SUMMARY = "translate stdin to stdout, line by line"
 EPILOG = """examples:
   natjax translate --model runs/demo < in.en > out.de
   echo "The very clever boy often feeds the dog here." | natjax translate --model runs/demo
   natjax translate --model runs/demo --json < in.en | jq .score
+  natjax translate --model runs/teacher --n-best 5 < in.en | awk -F '\\t' '$1 == 3'      # all that line 3 has
+  natjax translate --model runs/teacher --prefix begin.de < in.en > out.de
 
 Text in and out is UTF-8, whatever the locale. Order is kept, an empty line stays empty, and each block of lines is
 flushed as soon as it is translated. A line of more pieces than decoding.max_source_length is cut after a sentence's end
 or between words, its parts are translated and joined by a space; that is said on stderr with the line's number, and
 --json gives the number of segments.
+
+--n-best N prints up to N translations a line, the best first, each on a line of its own: the line's number, from 1,
+what it is ranked by, and the text, separated by tabs. An empty line has its one empty translation. With --json there is
+one object a line as ever, whose n_best and n_best_scores have N entries at most.
+
+--prefix F forces how translations begin: line i of F is for line i of stdin, and empty where nothing is forced. It is
+for autoregressive models.
 """
 
 BLOCK = 2048  # lines that are translated together when they are there
@@ -32,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the verb."""
     parser.add_argument("--model", metavar="W", required=True, help="a workdir of `natjax train` or `natjax demo`")
     add_decoding(parser)
+    parser.add_argument("--n-best", metavar="N", type=int, help="up to N translations a line: number, score, text")
+    parser.add_argument("--prefix", metavar="F", help="file with the words that each translation has to begin with")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, tokens, frames, score ...")
 
 
@@ -39,29 +54,63 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Translates until stdin ends.
 
     Raises:
-        UserError: the model cannot be used, or stdin cannot be read.
+        UserError: the model cannot be used, or not so, or stdin or the prefixes cannot be read.
     """
     from natjax.cli.runtime import set_up_jax
+    from natjax.data.corpus import read_lines
+    from natjax.prefixes import check
 
+    prefixes = read_lines(args.prefix) if args.prefix else None
     set_up_jax()
     if isinstance(sys.stdout, io.TextIOWrapper):  # not where a program has put something else in its place
         sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
     translator = load(args, lambda line: print(f"natjax: {line}", file=sys.stderr))
+    if args.n_best is not None and not 1 <= args.n_best <= translator.hypotheses:
+        raise UserError(
+            f"--n-best {args.n_best}: must be from 1 to {translator.hypotheses}, what {translator.way} decoding gives; "
+            "search wider with --decode and --decoding.*, or ask for fewer"
+        )
+    if prefixes is not None:
+        check(translator.config)
     number = 0  # of lines that came before the block
 
     def on_cut(place: int, segments: int) -> None:
         print(f"natjax: line {number + place + 1}: too long, cut into {segments} segments", file=sys.stderr)
 
     for lines in _blocks():
-        if args.json:
-            details = translator.translate_with_details(lines, on_cut=on_cut)
-            texts = [json.dumps(dataclasses.asdict(detail), ensure_ascii=False) for detail in details]
-        else:
-            texts = translator.translate(lines, on_cut=on_cut)
-        sys.stdout.writelines(text + "\n" for text in texts)
+        some = None if prefixes is None else prefixes[number : number + len(lines)]
+        if some is not None and len(some) < len(lines):
+            raise DataError(f"{args.prefix}: has {len(prefixes):,} lines, but stdin has more; give a prefix for each")
+        try:
+            sys.stdout.writelines(line + "\n" for line in _output(translator, lines, some, number, args, on_cut))
+        except PrefixError as error:
+            raise DataError(f"{args.prefix}:{number + error.place + 1}: {error.reason}") from None
         sys.stdout.flush()
         number += len(lines)
+    if prefixes is not None and number < len(prefixes):
+        raise DataError(f"{args.prefix}: has {len(prefixes):,} lines, but stdin only {number:,}; align them by line")
     return 0
+
+
+def _output(
+    translator: "Translator",
+    lines: list[str],
+    prefixes: list[str] | None,
+    number: int,
+    args: argparse.Namespace,
+    on_cut: "OnCut",
+) -> Iterator[str]:
+    """What is printed for a block, before which `number` lines came."""
+    if not args.json and args.n_best is None:
+        yield from translator.translate(lines, prefixes=prefixes, on_cut=on_cut)
+        return
+    for line, detail in enumerate(translator.translate_with_details(lines, prefixes=prefixes, on_cut=on_cut), 1):
+        texts, scores = detail.n_best[: args.n_best], detail.n_best_scores[: args.n_best]
+        if args.json:
+            detail = dataclasses.replace(detail, n_best=texts, n_best_scores=scores)
+            yield json.dumps(dataclasses.asdict(detail), ensure_ascii=False)
+        else:
+            yield from (f"{number + line}\t{score:.6f}\t{text}" for text, score in zip(texts, scores, strict=True))
 
 
 def _blocks() -> Iterator[list[str]]:

@@ -1,7 +1,10 @@
 """Autoregressive translation: encode, then beam search or greedy decoding, in one compiled function."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natjax.decoding import single_pass
 from natjax.decoding.beam import BeamResult, beam_search
@@ -48,11 +51,18 @@ def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, ma
 
     Returns:
         As `single_pass.make_decode`. Frames are the tokens of the best hypothesis, its score is not normalised, and
-        `n_best` holds all hypotheses. Lengths that are given are not looked at.
+        `n_best` holds all hypotheses. Lengths that are given are not looked at. `prefixes` are the pieces that the
+        translation of each sentence begins with; with and without them takes a program each.
     """
 
     @jax.jit
-    def search(params: PyTree, source_BS: Array, source_lengths_B: Array, length_penalty: Array) -> Decoded:
+    def search(
+        params: PyTree,
+        source_BS: Array,
+        source_lengths_B: Array,
+        length_penalty: Array,
+        prefix: tuple[Array, Array] | None,
+    ) -> Decoded:
         memory_BSD = model.apply({"params": stacked(params)}, source_BS, source_lengths_B, method="encode")
         found: BeamResult = beam_search(
             Search(model),
@@ -63,12 +73,30 @@ def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, ma
             beam_size=beam_size,
             max_steps=target_limit(source_BS.shape[1], max_length_ratio),
             length_penalty=length_penalty,
+            prefix=prefix,
         )
         tokens_BN, lengths_B = found.tokens[:, 0], found.lengths[:, 0]
         n_best = Hypotheses(found.tokens, found.lengths, found.scores)
         return Decoded(tokens_BN, lengths_B, tokens_BN, lengths_B, found.log_probs[:, 0], n_best)
 
-    def decode(params: PyTree, source_BS: Array, source_lengths_B: Array, _: Array | None = None) -> Decoded:
-        return search(params, source_BS, source_lengths_B, jnp.float32(length_penalty))
+    def decode(
+        params: PyTree,
+        source_BS: Array,
+        source_lengths_B: Array,
+        _: Array | None = None,
+        *,
+        prefixes: Sequence[list[int]] | None = None,
+    ) -> Decoded:
+        B, S = source_BS.shape
+        prefix = None if prefixes is None else _padded(prefixes, B, target_limit(S, max_length_ratio))
+        return search(params, source_BS, source_lengths_B, jnp.float32(length_penalty), prefix)
 
     return decode
+
+
+def _padded(prefixes: Sequence[list[int]], B: int, N: int) -> tuple[Array, Array]:
+    """Prefixes as i32[B, N] and their lengths i32[B]; rows beyond them are empty."""
+    tokens_BN, lengths_B = np.zeros((B, N), np.int32), np.zeros(B, np.int32)
+    for row, ids in enumerate(prefixes):
+        tokens_BN[row, : len(ids)], lengths_B[row] = ids, len(ids)
+    return jnp.asarray(tokens_BN), jnp.asarray(lengths_B)

@@ -15,10 +15,12 @@ best is taken, and nothing else is looked for.
 
     token                       generated
     pad, bos                    never
-    eos                         not before `min_length` tokens
+    eos                         not as the first token, unless a limit or a prefix asks for it
     unk                         like any token
 
-A token that is held back keeps its mass: log-probabilities are of all V tokens, as in `score`.
+A token that is held back keeps its mass: log-probabilities are of all V tokens, as in `score`. A score is the
+log-probability divided by length^length_penalty, where eos counts in both. At its limit every hypothesis ends in an
+eos, probable or not. All of this is fairseq's (Ott et al. 2019); where CTranslate2 differs tells docs/export.md.
 """
 
 from functools import partial
@@ -33,7 +35,7 @@ from natjax.typing import BOS, EOS, PAD, Array, Head, PyTree
 
 FIRST_ROOM = 16
 """Positions that there is room for at first; then twice as many, and so on. Each room is a loop of its own in the
-compiled program, and attention looks at its positions alone."""
+compiled program, a whole decoder, and attention looks at its positions alone."""
 
 
 class Decoder(Protocol):
@@ -54,27 +56,6 @@ class Decoder(Protocol):
         """The output projection of hidden states."""
 
 
-class Convention(NamedTuple):
-    """Where searches differ.
-
-    Attributes:
-        eos_in_length: whether eos counts in the length that a score is divided by.
-        forced_eos: whether at a sentence's limit active hypotheses end with an eos, probable or not; else they are
-            taken as they are, each with its most probable continuation.
-        keep_best: whether, of more than W finished hypotheses, the W best are kept; else the first.
-    """
-
-    eos_in_length: bool = True
-    forced_eos: bool = True
-    keep_best: bool = False
-
-
-FAIRSEQ = Convention()
-CTRANSLATE2 = Convention(forced_eos=False, keep_best=True)
-"""As CTranslate2 with patience 1 does, but for a length penalty of 0: there it stops when the best continuation of all
-is an eos and enough hypotheses are finished, which changes no best hypothesis."""
-
-
 class BeamResult(NamedTuple):
     """Finished hypotheses, the best first.
 
@@ -83,17 +64,8 @@ class BeamResult(NamedTuple):
         lengths: i32[B, W], tokens of each.
         scores: f32[B, W], log_probs / length^length_penalty; −inf where fewer than W hypotheses exist.
         log_probs: f32[B, W], Σ over tokens and eos, nats; −inf as for scores.
-        steps: i32[], how often the model was run.
     """
 
-    tokens: Array
-    lengths: Array
-    scores: Array
-    log_probs: Array
-    steps: Array
-
-
-class _Finished(NamedTuple):
     tokens: Array
     lengths: Array
     scores: Array
@@ -108,20 +80,18 @@ class _State(NamedTuple):
     tokens: Array
     log_probs: Array
     ancestors: Array
-    finished: _Finished
+    finished: BeamResult
     done: Array
     cache: PyTree
 
 
 class _Rules(NamedTuple):
-    """What the rows and the caller ask for; all of it traced but the convention."""
+    """What the rows and the caller ask for; all of it traced."""
 
     limits: Array
     prefix: Array
     prefix_lengths: Array
     length_penalty: Array
-    min_length: Array
-    convention: Convention
 
 
 def beam_search(
@@ -134,9 +104,7 @@ def beam_search(
     beam_size: int,
     max_steps: int,
     length_penalty: Array | float = 1.0,
-    min_length: Array | int = 1,
     prefix: tuple[Array, Array] | None = None,
-    convention: Convention = FAIRSEQ,
 ) -> BeamResult:
     """Translates a batch. To be called under `jax.jit`.
 
@@ -149,61 +117,52 @@ def beam_search(
         beam_size: W; 1 is greedy.
         max_steps: N.
         length_penalty: f32[], exponent of the length in scores. 0: no normalisation.
-        min_length: i32[], tokens before eos is allowed. A sentence's limit goes before it.
         prefix: forced first tokens i32[B, P], padded with 0, and their lengths i32[B]. Their log-probabilities count.
             A sentence's limit goes before them.
-        convention: see `Convention`.
 
     Returns:
         W hypotheses a sentence.
 
     Raises:
         ValueError: beam_size or max_steps is not positive.
-
-    Source: fairseq's sequence generator (Ott et al. 2019).
     """
     if beam_size < 1 or max_steps < 1:
         raise ValueError(f"beam_size and max_steps must be positive, got {beam_size} and {max_steps}")
     B = source_lengths_B.shape[0]
     if prefix is None:
         prefix = jnp.zeros((B, 1), jnp.int32), jnp.zeros((B,), jnp.int32)
-    rules = _Rules(
-        jnp.clip(limits_B, 1, max_steps),
-        *prefix,
-        jnp.asarray(length_penalty, jnp.float32),
-        jnp.asarray(min_length, jnp.int32),
-        convention,
-    )
+    rules = _Rules(jnp.clip(limits_B, 1, max_steps), *prefix, jnp.asarray(length_penalty, jnp.float32))
     first, *later = _rooms(max_steps)
     cache = decoder.start(params, memory_BSD, source_lengths_B, beam_size, first)
-    finished, steps = _search(decoder, params, rules, _initial(cache, B, beam_size, first), later)
-    return BeamResult(*_select(finished, lax.top_k(finished.scores, beam_size)[1]), steps)
+    finished = _search(decoder, params, rules, _initial(cache, B, beam_size, first), later)
+    return _select(finished, lax.top_k(finished.scores, beam_size)[1])
 
 
 def _rooms(N: int) -> list[int]:
-    """For how many positions there is room at first and after each growth, the last time for N."""
-    rooms = [min(N, FIRST_ROOM)]
-    while rooms[-1] < N:
-        rooms.append(min(N, 2 * rooms[-1]))
-    return rooms
+    """For how many positions there is room at first and after each growth, the last time for N.
+
+    What would grow by less than half is as large as N at once: a loop more is not worth it.
+    """
+    rooms = [FIRST_ROOM]
+    while 3 * rooms[-1] <= 2 * N:
+        rooms.append(2 * rooms[-1])
+    return [*rooms[:-1], N]
 
 
-def _search(
-    decoder: Decoder, params: PyTree, rules: _Rules, state: _State, later: list[int]
-) -> tuple[_Finished, Array]:
-    """Runs the loop while there is room, then with more room: all finished hypotheses, and the steps made."""
+def _search(decoder: Decoder, params: PyTree, rules: _Rules, state: _State, later: list[int]) -> BeamResult:
+    """Runs the loop while there is room, then with more room: all finished hypotheses, the earlier first."""
     room = state.tokens.shape[2]
     state = lax.while_loop(
         lambda state: ~jnp.all(state.done) & (state.position < room), partial(_step, decoder, params, rules), state
     )
     if not later:
-        return state.finished, state.position
+        return state.finished
     N = later[-1]
 
-    def end(state: _State) -> tuple[_Finished, Array]:
-        return state.finished._replace(tokens=_padded(state.finished.tokens, N)), state.position
+    def end(state: _State) -> BeamResult:
+        return state.finished._replace(tokens=_padded(state.finished.tokens, N))
 
-    def go_on(state: _State) -> tuple[_Finished, Array]:
+    def go_on(state: _State) -> BeamResult:
         return _search(decoder, params, rules, _grown(decoder, state, later[0]), later[1:])
 
     return lax.cond(jnp.all(state.done), end, go_on, state)
@@ -233,7 +192,7 @@ def _initial(cache: PyTree, B: int, W: int, N: int) -> _State:
         # One hypothesis, the empty one: W equal ones would be continued alike.
         log_probs=nothing_BW.at[:, 0].set(0.0),
         ancestors=_own_slots(B, W, N),
-        finished=_Finished(empty_BWN, zero_BW, nothing_BW, nothing_BW),
+        finished=BeamResult(empty_BWN, zero_BW, nothing_BW, nothing_BW),
         done=jnp.zeros((B,), bool),
         cache=cache,
     )
@@ -255,14 +214,11 @@ def _step(decoder: Decoder, params: PyTree, rules: _Rules, state: _State) -> _St
 
     eos_BC = ids_BC == EOS
     here_11N = jnp.arange(N, dtype=jnp.int32)[None, None, :] == state.position
-    ends_BW = (eos_BC[:, :W] | at_limit_B[:, None]) & ~state.done[:, None]
-    appended_BW = jnp.where(eos_BC[:, :W], PAD, ids_BC[:, :W])
-    ended = _Finished(
-        jnp.where(here_11N, appended_BW[:, :, None], _rows(state.tokens, parent_BC[:, :W])),
-        state.position + (~eos_BC[:, :W]).astype(jnp.int32),
-        *_scores(jnp.where(ends_BW, log_prob_BC[:, :W], -jnp.inf), eos_BC[:, :W], state.position, rules),
-    )
-    finished = _merged(state.finished, ended, rules.convention.keep_best)
+    ended_BW = jnp.where(eos_BC[:, :W] & ~state.done[:, None], log_prob_BC[:, :W], -jnp.inf)
+    divisor = jnp.power((state.position + 1).astype(jnp.float32), rules.length_penalty)  # eos counts
+    lengths_BW = jnp.full((B, W), state.position)
+    ended = BeamResult(_rows(state.tokens, parent_BC[:, :W]), lengths_BW, ended_BW / divisor, ended_BW)
+    finished = _merged(state.finished, ended)
 
     # The W first that are no eos, in their order.
     C = eos_BC.shape[1]
@@ -292,12 +248,11 @@ def _continuations(head: Head, position: Array, at_limit_B: Array, rules: _Rules
     (_, W, _), V = head.hidden.shape, head.kernel.shape[1]
     P = rules.prefix.shape[1]
     token_B = lax.dynamic_index_in_dim(rules.prefix, jnp.minimum(position, P - 1), axis=1, keepdims=False)
-    is_forced_B = position < rules.prefix_lengths
-    if rules.convention.forced_eos:
-        token_B, is_forced_B = jnp.where(at_limit_B, EOS, token_B), is_forced_B | at_limit_B
+    token_B = jnp.where(at_limit_B, EOS, token_B)
+    is_forced_B = (position < rules.prefix_lengths) | at_limit_B
 
     id_V = jnp.arange(V, dtype=jnp.int32)
-    held_back_V = (id_V == PAD) | (id_V == BOS) | ((id_V == EOS) & (position < rules.min_length))
+    held_back_V = (id_V == PAD) | (id_V == BOS) | ((id_V == EOS) & (position == 0))
     bias_V = jnp.zeros((V,), jnp.float32) if head.bias is None else head.bias.astype(jnp.float32)
     # The kernel of natjax's models is a transposed table.
     number, bias = 1 if W == 1 else min(2 * W, V), jnp.where(held_back_V, -jnp.inf, bias_V)
@@ -318,25 +273,16 @@ def _product(equation: str, hidden: Array, columns: Array) -> Array:
     return jnp.einsum(equation, hidden, columns.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
-def _scores(log_prob_BW: Array, eos_BW: Array, position: Array, rules: _Rules) -> tuple[Array, Array]:
-    """Normalised scores and log-probabilities of hypotheses that end in this step."""
-    length_BW = jnp.broadcast_to(position + 1, eos_BW.shape)
-    if not rules.convention.eos_in_length:
-        length_BW = jnp.maximum(length_BW - eos_BW.astype(jnp.int32), 1)
-    return log_prob_BW / jnp.power(length_BW.astype(jnp.float32), rules.length_penalty), log_prob_BW
-
-
-def _merged(finished: _Finished, ended: _Finished, keep_best: bool) -> _Finished:
-    """W of 2W hypotheses, of which those with a score of −inf do not exist."""
+def _merged(finished: BeamResult, ended: BeamResult) -> BeamResult:
+    """The first W of 2W hypotheses; those with a score of −inf do not exist."""
     both = jax.tree.map(lambda *halves: jnp.concatenate(halves, axis=1), finished, ended)
     W = finished.scores.shape[1]
-    exists_BX = both.scores > -jnp.inf
-    value_BX = both.scores if keep_best else -jnp.arange(2 * W, dtype=jnp.float32)[None, :]
-    return _select(both, lax.top_k(jnp.where(exists_BX, value_BX, -jnp.inf), W)[1])
+    order_BX = jnp.where(both.scores > -jnp.inf, -jnp.arange(2 * W, dtype=jnp.float32)[None, :], -jnp.inf)
+    return _select(both, lax.top_k(order_BX, W)[1])
 
 
-def _select(hypotheses: _Finished, place_BW: Array) -> _Finished:
-    found = _Finished(
+def _select(hypotheses: BeamResult, place_BW: Array) -> BeamResult:
+    found = BeamResult(
         _rows(hypotheses.tokens, place_BW), *(jnp.take_along_axis(a, place_BW, axis=1) for a in hypotheses[1:])
     )
     exists_BW = found.scores > -jnp.inf

@@ -73,6 +73,7 @@ def passes(
     plan: Iterable[tuple[Shape, list[int]]],
     sources: Sequence[list[int]],
     golden: Sequence[int] | None = None,
+    prefixes: Sequence[list[int]] | None = None,
     keep: Callable[[Decoded], Any] = lambda decoded: decoded,
 ) -> Iterator[Pass]:
     """Decodes batches, at most `AHEAD` of them under way, so that the device does not wait for the host.
@@ -83,6 +84,7 @@ def passes(
         plan: static shape and sentences of each batch.
         sources: piece ids of each sentence, eos included.
         golden: target lengths of the sentences, to override predicted ones.
+        prefixes: pieces that the sentences' translations begin with, where `decode` takes such.
         keep: picks from `Decoded`; the rest stays on the device.
 
     Yields:
@@ -92,8 +94,9 @@ def passes(
     def begin(shape: Shape, indices: list[int]) -> tuple[list[int], Any, float]:
         lengths = None if golden is None else [golden[i] for i in indices]
         arguments = arrays(shape, [sources[i] for i in indices], lengths)
+        forced = {} if prefixes is None else {"prefixes": [prefixes[i] for i in indices]}
         started = time.perf_counter()
-        results = keep(decode(params, *arguments))
+        results = keep(decode(params, *arguments, **forced))
         jax.tree.map(lambda array: array.copy_to_host_async(), results)
         return indices, results, started
 
@@ -127,3 +130,13 @@ def arrays(
     golden_B = np.ones(shape.rows, np.int32)
     golden_B[: len(golden)] = golden
     return jnp.asarray(source_BS), jnp.asarray(lengths_B), jnp.asarray(golden_B)
+
+
+def unpadded(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
+    """The first `count` rows without their padding."""
+    return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
+
+
+def on_cpu(rows: int) -> int | None:
+    """A limit that is for CPU only; None elsewhere."""
+    return rows if jax.default_backend() == "cpu" else None

@@ -5,9 +5,10 @@ searched (beam), with latents or a length to predict a teacher can choose among 
 (npd+beam).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -31,6 +32,7 @@ class Way(NamedTuple):
         prepare: the model's parameters in the form that it takes.
         frames: decoder positions of a padded source length, those of all tries together.
         tries: how many translations of a sentence a teacher is to choose from; 1 where there is no choosing.
+        hypotheses: how many translations of a sentence there are to tell, at most.
         cpu_rows: rows of a full batch on CPU.
     """
 
@@ -38,6 +40,7 @@ class Way(NamedTuple):
     prepare: Callable[[PyTree], PyTree]
     frames: Callable[[int], int]
     tries: int
+    hypotheses: int
     cpu_rows: int
 
 
@@ -84,14 +87,16 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
     """
     decoding = config.decoding
     if config.model.kind == "autoregressive":
+        beam_size = decoding.beam_size if way == "beam" else 1
         decode = autoregressive.make_decode(
             model,
-            beam_size=decoding.beam_size if way == "beam" else 1,
+            beam_size=beam_size,
             length_penalty=decoding.length_penalty,
             max_length_ratio=decoding.max_length_ratio,
         )
         prepare = partial(autoregressive.prepare, dtype=config.model.dtype)
-        return Way(decode, prepare, partial(target_limit, ratio=decoding.max_length_ratio), 1, CPU_STEP_ROWS)
+        frames = partial(target_limit, ratio=decoding.max_length_ratio)
+        return Way(decode, prepare, frames, 1, beam_size, CPU_STEP_ROWS)
 
     npd, latents = way.startswith("npd"), config.model.latents == "vae"
     samples = decoding.npd_samples if npd and latents else 1
@@ -131,7 +136,9 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         return lengths * samples * objective.max_frames(S, longest)
 
     prepare = partial(single_pass.prepare, dtype=config.model.dtype)
-    return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS)
+    tries = lengths * samples if npd else 1
+    hypotheses = decoding.ctc_beam_size if search is not None and not npd else tries
+    return Way(decode, prepare, frames, tries, hypotheses, CPU_ROWS)
 
 
 def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -> None:
@@ -177,3 +184,11 @@ def lacks(config: Config, field: str) -> str | None:
     }
     what = FIELDS.get(field)
     return None if what is None or has[what] else what
+
+
+def check_applies(path: str | Path, config: Config, decoding: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a field of the decoding section is given that changes nothing for a workdir's model."""
+    for name in decoding:
+        if what := lacks(config, name):
+            how = f"trained with {config.objective.loss}" if config.model.kind == "nat" else "autoregressive"
+            raise ConfigError(f"{path}: {how}, which has no {what}; leave decoding.{name} out")

@@ -39,9 +39,8 @@ def log_softmax(logits):
     return logits - peak - math.log(np.exp(logits - peak).sum())
 
 
-def normalised(log_prob, tokens, ended, penalty, eos_in_length):
-    length = len(tokens) + 1 if eos_in_length and ended else len(tokens)
-    return log_prob / max(length, 1) ** penalty
+def normalised(log_prob, tokens, ended, penalty):
+    return log_prob / (len(tokens) + ended) ** penalty
 
 
 def search(
@@ -50,14 +49,16 @@ def search(
     limit,
     *,
     penalty=1.0,
-    min_length=1,
     prefix=(),
-    eos_in_length=True,
     forced_eos=True,
     keep_best=False,
     closeness=None,
 ):
-    """Up to W hypotheses, best first, and the number of steps."""
+    """Up to W hypotheses, best first, and the number of steps.
+
+    At the limit hypotheses end with an eos, probable or not, or else as they are (forced_eos). Of more than W finished
+    ones the best are kept, or else the first (keep_best).
+    """
     closeness = closeness or Closeness()
     active = [((), 0.0, ())]  # tokens, log-probability, its terms
     finished = []
@@ -66,7 +67,7 @@ def search(
         continuations = []
         for tokens, log_prob, terms in active:
             each = log_softmax(model(tokens))
-            allowed = [v for v in range(len(each)) if v not in (PAD, BOS) and (v != EOS or step >= min_length)]
+            allowed = [v for v in range(len(each)) if v not in (PAD, BOS) and (v != EOS or step > 0)]
             if step < len(prefix):
                 allowed = [prefix[step]]
             if last and forced_eos:
@@ -80,7 +81,7 @@ def search(
             ended = token == EOS
             if ended or last:
                 text = list(tokens) if ended else [*tokens, token]
-                found = Found(text, normalised(log_prob, text, ended, penalty, eos_in_length), log_prob)
+                found = Found(text, normalised(log_prob, text, ended, penalty), log_prob)
                 finished.append((found, terms))
         if keep_best:
             finished = closeness.sort(finished, lambda f: f[0].score, lambda f: f[1])
@@ -92,12 +93,12 @@ def search(
     return [found for found, _ in ordered], step + 1
 
 
-def greedy(model, limit, *, min_length=1):
+def greedy(model, limit):
     """The best token, again and again: (tokens, log-probability)."""
     tokens, total = (), 0.0
     for step in range(limit):
         each = log_softmax(model(tokens))
-        allowed = [v for v in range(len(each)) if v not in (PAD, BOS) and (v != EOS or step >= min_length)]
+        allowed = [v for v in range(len(each)) if v not in (PAD, BOS) and (v != EOS or step > 0)]
         token = EOS if step == limit - 1 else max(allowed, key=lambda v: (round(each[v], 9), -v))
         total += each[token]
         if token == EOS:
@@ -106,13 +107,13 @@ def greedy(model, limit, *, min_length=1):
     return list(tokens), total
 
 
-def everything(model, limit, *, penalty=1.0, min_length=1):
+def everything(model, limit, *, penalty=1.0):
     """All translations of at most `limit` steps, best first."""
     found = []
 
     def grow(tokens, log_prob):
         each = log_softmax(model(tokens))
-        if len(tokens) >= min_length or len(tokens) == limit - 1:
+        if tokens or limit == 1:
             total = log_prob + each[EOS]
             found.append(Found(list(tokens), total / (len(tokens) + 1) ** penalty, total))
         if len(tokens) < limit - 1:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from natjax.decoding import beam
-from natjax.decoding.beam import CTRANSLATE2, FAIRSEQ, Convention, beam_search, score
+from natjax.decoding.beam import beam_search, score
 from natjax.typing import BOS, Head
 
 N, STATES = 7, 5
@@ -76,18 +76,18 @@ def logits_of(table, source):
     return model
 
 
-@functools.partial(jax.jit, static_argnames=("W", "N", "convention"))
-def run(table, sources, limits, penalty, min_length, prefix, *, W, N=N, convention=FAIRSEQ):
+@functools.partial(jax.jit, static_argnames=("W", "N"))
+def run(table, sources, limits, penalty, prefix, *, W, N=N):
     B = sources.shape[0]
     memory = sources.astype(jnp.float32)[:, None, None]
     return beam_search(
         Tables(), table, memory, jnp.ones(B, jnp.int32), limits, beam_size=W, max_steps=N, length_penalty=penalty,
-        min_length=min_length, prefix=prefix, convention=convention,
+        prefix=prefix,
     )  # fmt: skip
 
 
-def translate(table, limits, *, W, penalty=1.0, min_length=1, prefixes=None, sources=None, **options):
-    """Rows of `run` as lists of (tokens, score, log_prob), and its steps."""
+def translate(table, limits, *, W, penalty=1.0, prefixes=None, sources=None):
+    """Rows of `run` as lists of (tokens, score, log_prob)."""
     sources = np.arange(len(limits)) if sources is None else np.asarray(sources)
     prefixes = prefixes or [()] * len(limits)
     width = 3
@@ -95,9 +95,9 @@ def translate(table, limits, *, W, penalty=1.0, min_length=1, prefixes=None, sou
     prefix = padded, np.array([len(p) for p in prefixes], np.int32)
     out = run(
         jnp.asarray(table, jnp.float32), jnp.asarray(sources, jnp.int32), jnp.asarray(limits, jnp.int32),
-        jnp.float32(penalty), jnp.int32(min_length), prefix, W=W, **options,
+        jnp.float32(penalty), prefix, W=W,
     )  # fmt: skip
-    return rows(out), int(out.steps)
+    return rows(out)
 
 
 def rows(out):
@@ -139,46 +139,29 @@ def problems(draw):
     return table, limits, prefixes
 
 
-CONVENTIONS = [FAIRSEQ, CTRANSLATE2, Convention(eos_in_length=False), Convention(forced_eos=False)]
-
-
 @settings(max_examples=150)
-@given(
-    problems(),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 0.6, 1.0, 2.0]),
-    st.sampled_from([0, 1, 2]),
-    st.booleans(),
-    st.sampled_from(CONVENTIONS),
-)
-def test_hypotheses_are_those_of_the_plain_search(problem, W, penalty, min_length, forced, convention):
+@given(problems(), st.integers(1, 5), st.sampled_from([0.0, 0.6, 1.0, 2.0]), st.booleans())
+def test_hypotheses_are_those_of_the_plain_search(problem, W, penalty, forced):
     table, limits, prefixes = problem
     prefixes = prefixes if forced else [()] * len(limits)
     expected, closeness = [], oracle.Closeness()
     for row, (limit, prefix) in enumerate(zip(limits, prefixes, strict=True)):
-        found = oracle.search(
-            logits_of(table, row), W, limit, penalty=penalty, min_length=min_length, prefix=prefix,
-            closeness=closeness, **convention._asdict(),
-        )  # fmt: skip
+        found = oracle.search(logits_of(table, row), W, limit, penalty=penalty, prefix=prefix, closeness=closeness)
         expected.append(found)
     assume(closeness.smallest > CLOSE)
-    found, steps = translate(
-        table, limits, W=W, penalty=penalty, min_length=min_length, prefixes=prefixes, convention=convention
-    )
+    found = translate(table, limits, W=W, penalty=penalty, prefixes=prefixes)
     for row, (hypotheses, _) in enumerate(expected):
         assert_same(found[row], hypotheses)
-    assert steps == max(count for _, count in expected)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-@pytest.mark.parametrize("min_length", [0, 2])
-def test_a_beam_wider_than_all_prefixes_finds_everything_in_order(penalty, min_length):
+def test_a_beam_wider_than_all_prefixes_finds_everything_in_order(penalty):
     rng = np.random.default_rng(3)
     table = rng.normal(size=(2, STATES, 5))
     limits = [4, 3]  # 15 and 7 translations of at most 3 and 2 tokens, of 2 kinds
-    found, _ = translate(table, limits, W=16, penalty=penalty, min_length=min_length)
+    found = translate(table, limits, W=16, penalty=penalty)
     for row, limit in enumerate(limits):
-        expected = oracle.everything(logits_of(table, row), limit, penalty=penalty, min_length=min_length)
+        expected = oracle.everything(logits_of(table, row), limit, penalty=penalty)
         assert len(expected) >= limit
         assert_same(found[row], expected)
 
@@ -187,7 +170,7 @@ def test_beam_1_is_greedy():
     rng = np.random.default_rng(4)
     table = rng.normal(size=(6, STATES, 9))
     limits = [7, 7, 3, 1, 5, 7]
-    found, _ = translate(table, limits, W=1, penalty=0.0)
+    found = translate(table, limits, W=1, penalty=0.0)
     for row, limit in enumerate(limits):
         tokens, log_prob = oracle.greedy(logits_of(table, row), limit)
         assert_same(found[row], [oracle.Found(tokens, log_prob, log_prob)])
@@ -200,21 +183,31 @@ def test_a_row_does_not_depend_on_its_company(W):
     prefix = jnp.zeros((3, 1), jnp.int32), jnp.zeros(3, jnp.int32)
 
     def row_0(sources, limits):
-        out = run(table, jnp.array(sources), jnp.array(limits), jnp.float32(1), jnp.int32(1), prefix, W=W)
-        return jax.tree.map(lambda a: np.asarray(a)[0].tobytes(), out[:4])
+        out = run(table, jnp.array(sources), jnp.array(limits), jnp.float32(1), prefix, W=W)
+        return jax.tree.map(lambda a: np.asarray(a)[0].tobytes(), tuple(out))
 
     alone = row_0([0, 5, 5], [5, 1, 1])
     assert alone == row_0([0, 1, 2], [5, 7, 7]) == row_0([0, 3, 0], [5, 2, 7])
 
 
-def test_the_loop_ends_with_the_last_sentence():
+@pytest.mark.parametrize(
+    ("W", "limits", "sources", "expected"),
+    [
+        (2, [7, 7], [0, 0], 2),  # one token, then eos
+        (1, [7, 7], [0, 0], 2),
+        (2, [7, 4], [0, 1], 4),
+        (2, [3, 7], [1, 0], 3),
+    ],
+)
+def test_the_loop_ends_with_the_last_sentence(W, limits, sources, expected, monkeypatch):
     table = np.zeros((2, STATES, 6))
     table[0, :, 2] = 20.0  # ends as soon as it may
     table[1, :, 2] = -20.0  # never ends by itself
-    assert translate(table, [7, 7], W=2, sources=[0, 0])[1] == 2  # one token, then eos
-    assert translate(table, [7, 7], W=1, sources=[0, 0])[1] == 2
-    assert translate(table, [7, 4], W=2, sources=[0, 1])[1] == 4
-    assert translate(table, [7, 7], W=2, sources=[0, 1])[1] == 7
+    step, steps = Tables.step, []
+    monkeypatch.setattr(Tables, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    with jax.disable_jit():  # loops are Python's, so each step is a call
+        translate(table, limits, W=W, sources=sources)
+    assert len(steps) == expected
 
 
 @pytest.mark.parametrize("W", [1, 3])
@@ -232,21 +225,25 @@ def test_room_changes_nothing(W, monkeypatch):
 
 def test_room_doubles_up_to_the_last_step(monkeypatch):
     monkeypatch.setattr(beam, "FIRST_ROOM", 16)
-    assert [beam._rooms(n) for n in (1, 16, 17, 80)] == [[1], [16], [16, 17], [16, 32, 64, 80]]
+    assert [beam._rooms(n) for n in (1, 16, 32, 128)] == [[1], [16], [16, 32], [16, 32, 64, 128]]
+    # Of the limits of sources of 1, 16, 32, 64, 128 pieces none has a last room that adds less than half.
+    expected = [[18], [16, 32, 48], [16, 32, 80], [16, 32, 64, 144], [16, 32, 64, 128, 272]]
+    assert [beam._rooms(2 * S + 16) for S in (1, 16, 32, 64, 128)] == expected
+    assert [beam._rooms(n) for n in (17, 23, 24, 47, 48)] == [[17], [23], [16, 24], [16, 47], [16, 32, 48]]
 
 
 def test_penalty_limits_and_prefixes_are_traced():
     table = np.random.default_rng(6).normal(size=(2, STATES, 6))
     translate(table, [7, 7], W=3)
     size = run._cache_size()
-    translate(table, [3, 5], W=3, penalty=0.3, min_length=2, prefixes=[(4,), (5, 3)])
+    translate(table, [3, 5], W=3, penalty=0.3, prefixes=[(4,), (5, 3)])
     assert run._cache_size() == size
 
 
 def test_padding_and_bos_are_never_generated_and_keep_their_mass():
     table = np.zeros((1, STATES, 5))
     table[:, :, :2] = 8.0
-    (found,), _ = translate(table, [2], W=2)
+    (found,) = translate(table, [2], W=2)
     assert [f.tokens for f in found] == [[3], [4]]  # 3 is unk: like any token
     expected = 2 * oracle.log_softmax(table[0, 0])[3]
     np.testing.assert_allclose([f.log_prob for f in found], expected, rtol=1e-6)
@@ -255,9 +252,9 @@ def test_padding_and_bos_are_never_generated_and_keep_their_mass():
 def test_a_prefix_that_ends_is_the_only_hypothesis():
     table = np.random.default_rng(7).normal(size=(1, STATES, 6))
     prefix = jnp.array([[4, 2]]), jnp.array([2])
-    out = run(jnp.asarray(table, jnp.float32), jnp.array([0]), jnp.array([7]), 1.0, 1, prefix, W=3)
+    out = run(jnp.asarray(table, jnp.float32), jnp.array([0]), jnp.array([7]), 1.0, prefix, W=3)
     ((only,),) = rows(out)
-    assert only.tokens == [4] and int(out.steps) == 2
+    assert only.tokens == [4]
 
 
 def test_sizes_must_be_positive():
@@ -290,7 +287,7 @@ def test_score_is_the_sum_over_tokens_and_eos(with_bias):
 def test_the_search_and_score_agree(W):
     rng = np.random.default_rng(9)
     table = rng.normal(size=(1, STATES, 8))
-    (found,), _ = translate(table, [N], W=W)
+    (found,) = translate(table, [N], W=W)
     for hypothesis in found:
         target = [*hypothesis.tokens, 2]
         states = [logits_of(table, 0)(tuple(target[:n])) for n in range(len(target))]

@@ -1,10 +1,8 @@
-"""The convention CTRANSLATE2 is that of CTranslate2: a model without attention, searched by it and by plain Python."""
+"""What docs/export.md says of CTranslate2's search: a model without attention, searched by it and by plain Python."""
 
 import beam_oracle as oracle
 import numpy as np
 import pytest
-
-from natjax.decoding.beam import CTRANSLATE2
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 V, D, LONGEST = 7, 8, 8
@@ -59,7 +57,7 @@ class Toy:
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0, 2.0])
-def test_the_peer_counts_and_ends_as_the_convention_says(tmp_path, penalty):
+def test_the_peer_keeps_the_best_and_forces_no_eos(tmp_path, penalty):
     unended = 0
     for seed in range(8):
         toy = Toy(np.random.default_rng(seed), tmp_path / str(seed))
@@ -73,7 +71,7 @@ def test_the_peer_counts_and_ends_as_the_convention_says(tmp_path, penalty):
             # It suppresses tokens before the softmax, eos before the first token too; so they have no mass here.
             return np.where(np.arange(V) < (2 if tokens else 3), -1e30, toy(tokens))
 
-        expected, _ = oracle.search(model, W, limit, penalty=penalty, **CTRANSLATE2._asdict())
+        expected, _ = oracle.search(model, W, limit, penalty=penalty, forced_eos=False, keep_best=True)
         assert [[toy.words.index(word) for word in words] for words in found.hypotheses] == [e.tokens for e in expected]
         np.testing.assert_allclose(found.scores, [e.score for e in expected], atol=1e-4)
         unended += sum(len(e.tokens) == limit for e in expected)
