@@ -284,6 +284,7 @@ def main() -> None:
             wall_seconds=time.perf_counter() - started,
             metrics=found,
             targets={key: value for key, value in TARGETS.items() if key in found},
+            peers=["torch"] * any("torch" in key for key in found),
         )
 
 

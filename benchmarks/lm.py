@@ -62,6 +62,7 @@ def main() -> None:
         wall_seconds=time.perf_counter() - began,
         metrics=metrics,
         targets={name: target for name, target in TARGETS.items() if name in metrics},
+        peers=["kenlm"] * ("kenlm_max_difference_log10" in metrics),
         extra={"order": ORDER},
     )
 

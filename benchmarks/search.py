@@ -168,6 +168,7 @@ def main() -> None:
         metrics=metrics,
         targets={"batch1_lm_both_ms": 30}
         | {f"batch{batch}_{kind}_both_ratio": 1.0 for batch in BATCHES for kind in ("plain", "lm")},
+        peers=["flashlight-text"],
     )
 
 

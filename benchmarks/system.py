@@ -37,6 +37,7 @@ def main() -> None:
     from natjax.data.corpus import read_parallel
     from natjax.data.grammar import exactly_valid
     from natjax.data.validation import embedded_text
+    from natjax.decoding import ways
     from natjax.evaluation.metrics import score
     from natjax.evaluation.report import write_result
     from natjax.training.loop import train
@@ -62,6 +63,8 @@ def main() -> None:
         sources, references = embedded_text(config.data.embedded, "test", 1000)
         data = f"embedded corpus {config.data.embedded}: 1,000 held-out sentences, all valid translations"
     translator = Translator.load(workdir, decode=args.decode)
+    if translator.way != ways.names(config)[0]:  # by which validation translates: its scores are another way's
+        valid = {"weights": valid["weights"]}
     translator.warm_up(sources)
     started = time.perf_counter()
     translations = translator.translate(sources)
@@ -92,7 +95,8 @@ def main() -> None:
         extra={
             "weights": valid["weights"],
             "train_command": " ".join(["natjax train", args.config, "--workdir", args.workdir, *rest]),
-            "decoding": asdict(config.decoding),
+            "decode": translator.way,
+            "decoding": asdict(translator.config.decoding),  # tuned weights included
             "train_seconds": _seconds(curve),
             "train_commits": commits,
         },

@@ -14,6 +14,12 @@ def log_probs(params: dict, model, source: list[int], target: list[int]) -> np.n
         source: piece ids, eos included.
         target: piece ids, eos included.
     """
+    rows = logits(params, model, source, target[:-1])
+    return np.array([row[y] - _log_sum_exp(row) for row, y in zip(rows, target, strict=True)])
+
+
+def logits(params: dict, model, source: list[int], target: list[int]) -> np.ndarray:
+    """Logits of what follows target[:i], for i from 0 to N: f64[N + 1, V]; as `log_probs`, but for the target's eos."""
     params = _float64(params)
     source_table = params["source_embedding"]["table"]
     table = source_table if model.share_embeddings else params["output_embedding"]["table"]
@@ -22,13 +28,12 @@ def log_probs(params: dict, model, source: list[int], target: list[int]) -> np.n
         memory = _layer(_at(params["encoder"]["layers"], index), model, memory, None)
     if model.norm == "pre":
         memory = _norm(memory, params["encoder"]["norm"])
-    x = _embed(params, model, "decoder", table, [1, *target[:-1]])
+    x = _embed(params, model, "decoder", table, [1, *target])
     for index in range(model.decoder_layers):
         x = _layer(_at(params["decoder"]["layers"], index), model, x, memory)
     if model.norm == "pre":
         x = _norm(x, params["decoder"]["norm"])
-    logits = x @ table.T + params["output_bias"]
-    return np.array([row[y] - _log_sum_exp(row) for row, y in zip(logits, target, strict=True)])
+    return x @ table.T + params["output_bias"]
 
 
 def _embed(params, model, side, table, ids):

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,7 @@ def write_result(
     wall_seconds: float,
     metrics: dict[str, Any],
     targets: dict[str, Any],
+    peers: Sequence[str] = (),
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes one measurement, in full or not at all.
@@ -50,6 +52,7 @@ def write_result(
         wall_seconds: duration of what `command` names.
         metrics: finite numbers by name, signatures beside them.
         targets: what the metrics were to be, by the same names.
+        peers: installed packages that natjax was compared with; their versions belong to the result.
         extra: anything else worth keeping, under the key `extra`.
 
     Returns:
@@ -57,6 +60,7 @@ def write_result(
 
     Raises:
         UserError: the file cannot be written.
+        PackageNotFoundError: a peer is not installed.
         ValueError: a number is not finite; JSON knows none such.
     """
     result = {
@@ -65,7 +69,7 @@ def write_result(
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": versions(),
+        "versions": {**versions(), **{peer: version(peer) for peer in peers}},
         "seed": seed,
         "data": data,
         "wall_seconds": wall_seconds,

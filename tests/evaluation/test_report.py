@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
@@ -73,6 +73,14 @@ def test_versions_are_the_installed_ones():
     assert versions["numpy"] == np.__version__
     assert versions["orbax"] == version("orbax-checkpoint")
     assert {"python", "jaxlib", "flax", "optax", "sentencepiece", "sacrebleu"} < set(versions)
+
+
+def test_the_version_of_a_peer_is_told_with_the_others(tmp_path):
+    written = write(tmp_path / "a.json", peers=["pytest"])["versions"]
+    assert written == {**report.versions(), "pytest": pytest.__version__}
+    with pytest.raises(PackageNotFoundError):
+        write(tmp_path / "b.json", peers=["a-peer-that-nobody-has"])
+    assert not (tmp_path / "b.json").exists()
 
 
 @pytest.fixture
