@@ -3,10 +3,17 @@
     python benchmarks/beam_speed.py
 
 Both compute in float32 on one and the same core, token ids to token ids, in turns; seconds are medians, with every
-program compiled before. Weights are random, but for one dimension of the decoder, which only its position table writes:
-it makes eos the most improbable token up to position LENGTH and then the most probable. So every hypothesis of either
-engine has LENGTH tokens, which is checked, and both run the model LENGTH + 1 times. Writes
-benchmarks/results/beam_speed.json. Nothing else should run on the machine meanwhile.
+program compiled before. Weights are random, but for one dimension of the decoder, which only its position table writes
+and which is eos's logit. There are two workloads:
+
+    equal       eos is the most improbable token up to position LENGTH and then the most probable. So every hypothesis
+                of either engine has LENGTH tokens, which is checked, and no row waits for another: natjax's best case,
+                since it decodes a batch until the last sentence is done.
+    differing   eos's logit rises slowly and passes the others' at a position that depends on source and hypothesis, so
+                that sentences of a batch, and hypotheses of a sentence, end at different steps.
+
+Outputs of the two engines are compared. Writes benchmarks/results/beam_speed.json. Nothing else should run on the
+machine meanwhile.
 """
 
 import argparse
@@ -24,10 +31,11 @@ RESULTS = Path(__file__).parent / "results"
 VOCABULARY, SOURCES, PADDED, LENGTH = 32_000, (24, 32), 32, 28  # sources: fewest and most pieces, eos included
 BEAM, RATIO, LENGTH_PENALTY = 5, 2.0, 1.0
 SHARP = 0.25  # standard deviation of the token table: that of logits is √512 times as large
+RISE = 0.1  # a position, of eos's dimension in "differing"; it is 0 at position LENGTH
 
 
-def weights(model, seed: int):
-    """Random parameters of a Transformer, with which translations have LENGTH tokens."""
+def weights(model, workload: str, seed: int):
+    """Random parameters of a Transformer, with which translations end as the workload says."""
     import jax
     import jax.numpy as jnp
 
@@ -52,7 +60,8 @@ def weights(model, seed: int):
         (part["kernel"] if kernel == "out" else part)[..., 0] = 0.0
     table, positions = params["source_embedding"]["table"], params["decoder_positions"]["table"]
     table[:, 0] = 0.0
-    positions[:, 0] = np.where(np.arange(len(positions)) < LENGTH, -1.0, 1.0)
+    beyond = np.arange(len(positions)) - LENGTH
+    positions[:, 0] = np.where(beyond < 0, -1.0, 1.0) if workload == "equal" else RISE * beyond
     table[EOS] = np.eye(1, table.shape[1])[0] * 50.0
     # States resemble the vector of the last token, which is the output's, too: signs keep it from being repeated.
     sign = np.sign(generator.normal(size=table.shape[1]))
@@ -88,7 +97,6 @@ def ours(model, params, sources: list[list[int]], beam: int) -> Callable[[], lis
         arrays = batch_arrays(Shape(len(sources), PADDED), sources)
         found = decode(params, *arrays)
         tokens, lengths = jax.device_get((found.tokens, found.lengths))
-        assert (lengths == LENGTH).all(), f"some ended early: {lengths}"
         return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
     return run
@@ -131,45 +139,50 @@ def main() -> None:
     began, generator = time.perf_counter(), np.random.default_rng(0)
     config = Config("beam_speed", model=ModelConfig.base(kind="autoregressive"))
     model = models.Transformer(config.model, VOCABULARY, VOCABULARY)
-    params = weights(model, seed=0)
     sources = [[*generator.integers(4, VOCABULARY, n - 1).tolist(), EOS] for n in generator.integers(*SOURCES, 32)]
-    with tempfile.TemporaryDirectory() as folder:
-        spec = specification(config, SimpleNamespace(source=Words(), target=Words()), params)
-        spec.optimize(quantization="float32")
-        spec.save(folder)
-        engine = ctranslate2.Translator(folder, compute_type="float32", inter_threads=1, intra_threads=1)
-    params = autoregressive.prepare(params, jnp.float32)
     metrics: dict[str, float] = {}
-    for beam in (1, BEAM):
-        for batch in (32, 1):
-            name = f"batch{batch}_" + (f"beam{beam}" if beam > 1 else "greedy")
-            metrics |= compare(ours(model, params, sources[:batch], beam), theirs(engine, sources[:batch], beam),
-                               args.repeats * (1 if batch > 1 else 3), name)  # fmt: skip
+    for workload in ("equal", "differing"):
+        params = weights(model, workload, seed=0)
+        with tempfile.TemporaryDirectory() as folder:
+            spec = specification(config, SimpleNamespace(source=Words(), target=Words()), params)
+            spec.optimize(quantization="float32")
+            spec.save(folder)
+            engine = ctranslate2.Translator(folder, compute_type="float32", inter_threads=1, intra_threads=1)
+        params = autoregressive.prepare(params, jnp.float32)
+        for beam in (1, BEAM):
+            for batch in (32, 1):
+                name = f"{workload}_batch{batch}_" + (f"beam{beam}" if beam > 1 else "greedy")
+                metrics |= compare(ours(model, params, sources[:batch], beam), theirs(engine, sources[:batch], beam),
+                                   args.repeats * (1 if batch > 1 else 3), name)  # fmt: skip
     for key, value in metrics.items():
         print(f"{key:<36} {value:10.4f}")
     write_result(
         RESULTS / "beam_speed.json",
         name="beam_speed",
         command=" ".join(["python", *sys.argv]),
-        data=f"32 random sources of {SOURCES[0]} to {SOURCES[1] - 1} pieces, translations of {LENGTH} tokens and eos, "
-        f"{VOCABULARY:,} pieces",
+        data=f"32 random sources of {SOURCES[0]} to {SOURCES[1] - 1} pieces, translations of {LENGTH} tokens and eos "
+        f"(equal) or of differing lengths, {VOCABULARY:,} pieces",
         seed=0,
         wall_seconds=time.perf_counter() - began,
         metrics=metrics,
-        targets={key: 1.3 for key in metrics if key.startswith("batch32") and key.endswith("_ratio")},
+        targets={key: 1.3 for key in metrics if "batch32" in key and key.endswith("_ratio")},
+        peers=["ctranslate2"],
     )
 
 
 def compare(natjax: Callable, peer: Callable, repeats: int, name: str) -> dict[str, float]:
-    """Seconds of both, their ratio, and how many translations are the same."""
+    """Seconds of both, their ratio, how many translations are the same, and how long natjax's are."""
     first, second = natjax(), peer()
-    lengths = {len(row) for row in first + second}
-    assert lengths == {LENGTH}, f"translations have {sorted(lengths)} tokens"
+    lengths = [len(row) for row in first]
+    if name.startswith("equal"):
+        assert set(lengths) == {LENGTH} == {len(row) for row in second}, f"translations have {lengths} tokens"
     seconds = race(repeats, natjax=natjax, ctranslate2=peer)
     return {
         f"{name}_ratio": seconds["natjax"] / seconds["ctranslate2"],
         f"{name}_natjax_seconds": seconds["natjax"],
         f"{name}_ctranslate2_seconds": seconds["ctranslate2"],
+        f"{name}_mean_length": float(np.mean(lengths)),
+        f"{name}_longest": max(lengths),
         f"{name}_identical_outputs": sum(a == b for a, b in zip(first, second, strict=True)) / len(first),
     }
 

@@ -25,12 +25,18 @@ target = sentencepiece.SentencePieceProcessor(model_file="{target_model}")
 translator = ctranslate2.Translator(".", device="cpu")  # or "cuda"
 
 
+def normalise(line):
+    # The form that the model was trained on: single spaces, nothing invisible, NFKC.
+    line = "".join(" " if c.isspace() or c == "\\u2581" else c for c in line)
+    line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf"))
+    return " ".join(unicodedata.normalize("NFKC", line).split())
+
+
 def translate(lines):
-    # The form that the model was trained on: NFKC, single spaces.
-    lines = [" ".join(unicodedata.normalize("NFKC", line).split()) for line in lines]
     results = translator.translate_batch(
-        source.encode(lines, out_type=str),
-        beam_size=5,
+        source.encode([normalise(line) for line in lines], out_type=str),
+        beam_size={beam_size},
+        length_penalty={length_penalty},
         max_input_length={max_input},
         max_decoding_length={max_output},
         max_batch_size=32,
@@ -38,7 +44,9 @@ def translate(lines):
     return [target.decode(result.hypotheses[0]) for result in results]
 
 
-for line in translate(sys.stdin.read().splitlines()):
+sys.stdin.reconfigure(encoding="utf-8", newline="\\n")  # nothing else ends a line
+sys.stdout.reconfigure(encoding="utf-8")
+for line in translate(sys.stdin):
     print(line)
 ```
 
@@ -63,6 +71,8 @@ def readme(config: Config, vocabularies: Vocabularies, quantization: str) -> str
         quantization=quantization,
         source_model=names[0],
         target_model=names[-1],
+        beam_size=config.decoding.beam_size,
+        length_penalty=config.decoding.length_penalty,
         max_input=most_pieces(config)[0],
         max_output=most_pieces(config)[1],
     )

@@ -131,27 +131,35 @@ def program(folder):
 @pytest.mark.parametrize("joint", [True, False])
 def test_the_readme_translates(tmp_path, vocabularies, joint):
     config = autoregressive(share_embeddings=joint)
+    config = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, beam_size=3, length_penalty=0.3))
     pair, params = build(config, vocabularies)
-    params["output_bias"] = params["output_bias"].at[2].add(3.0)  # short ones
+    params["output_bias"] = params["output_bias"].at[2].add(2.0)  # some are short
     save(tmp_path / "out", config, pair, params)
-    lines = [*SOURCES, "", "  The\u00a0king  sleeps. ", " ".join(SOURCES * 9)]
+    odd = ["  I\u00a0 know. ", "I\u2028kn\u00adow.", "\u200eI\u2581know\x00.\r", "I\u0085\x0bknow.\f", "a\u0301\rb"]
+    lines = [*SOURCES, "", " ".join(SOURCES * 9), *odd]
     done = subprocess.run(
         [sys.executable, "-c", program(tmp_path / "out")],
-        cwd=tmp_path / "out", input="\n".join(lines), capture_output=True, text=True, timeout=120,
+        cwd=tmp_path / "out", input="\n".join(lines).encode(), capture_output=True, timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    texts = done.stdout.split("\n")[:-1]
+    assert (done.returncode, done.stderr) == (0, b"")
+    texts = done.stdout.decode().split("\n")[:-1]
     assert len(texts) == len(lines)
     assert texts[3] == ""
-    assert texts[4] == texts[1]
+    assert texts[5:9] == [texts[2]] * 4
     peer = ctranslate2.Translator(str(tmp_path / "out"), intra_threads=1)
-    pieces = [pair.source.pieces(ids(pair.source, line)) for line in SOURCES]
-    best = peer.translate_batch(pieces, beam_size=5, max_decoding_length=80)
+    pieces = [pair.source.pieces(ids(pair.source, line)) for line in [*SOURCES, odd[-1]]]
+
+    def search(**options):
+        return [r.hypotheses[0] for r in peer.translate_batch(pieces, max_decoding_length=80, **options)]
+
+    best = search(beam_size=3, length_penalty=0.3)
+    assert best != search(beam_size=5, length_penalty=0.3)
+    assert best != search(beam_size=3) or not joint  # there all are as long as they may be
     names = {piece: i for i, piece in enumerate(pair.target.pieces(range(len(pair.target))))}
-    expected = pair.target.decode([[names[piece] for piece in result.hypotheses[0]] for result in best])
-    assert texts[:3] == expected
-    assert any(expected)
+    expected = pair.target.decode([[names[piece] for piece in hypothesis] for hypothesis in best])
+    assert [*texts[:3], texts[-1]] == expected
+    assert len(set(expected)) > 1
 
 
 def test_the_command_line_exports_once(workdir, tmp_path, capsys):
