@@ -1,9 +1,17 @@
-"""Multi30k English to German, raw targets, CTC: the small benchmark, for two CPU cores.
+"""Multi30k English to German, raw targets, CTC: the small benchmark, for two CPU cores. For a GPU: multi30k_en_de_full.
 
 export NATJAX_DATA=<folder that holds multi30k/>
 natjax train configs/multi30k_en_de.py --workdir runs/multi30k_en_de
 natjax evaluate --model runs/multi30k_en_de \
         --source $NATJAX_DATA/multi30k/test_2016_flickr.en --reference $NATJAX_DATA/multi30k/test_2016_flickr.de
+
+What to expect on test_2016_flickr (files of benchmarks/results):
+
+| | BLEU | chrF2++ | result |
+|---|---|---|---|
+| argmax | 32.3 | 58.3 | multi30k_en_de/nat_ctc_raw.json |
+
+It was trained in 4,105 s on two cores.
 """
 
 from natjax.config import (

@@ -1,9 +1,20 @@
-"""Multi30k English to German, cased and raw: the autoregressive teacher, about an hour on two CPU cores.
+"""Multi30k English to German, cased and raw: the autoregressive teacher, for two CPU cores.
 
 export NATJAX_DATA=<folder that holds multi30k/>
 natjax train configs/multi30k_en_de_teacher_cpu.py --workdir runs/multi30k_en_de_teacher
 natjax evaluate --model runs/multi30k_en_de_teacher \
         --source $NATJAX_DATA/multi30k/test_2016_flickr.en --reference $NATJAX_DATA/multi30k/test_2016_flickr.de
+
+What to expect on test_2016_flickr (files of benchmarks/results):
+
+| | BLEU | chrF2++ | result |
+|---|---|---|---|
+| beam 5 | 39.1 | 61.3 | multi30k_en_de/at_tiny_raw_beam5.json |
+| greedy | 37.9 | 60.5 | multi30k_en_de/at_tiny_raw_greedy.json |
+
+It was trained in 5,613 s on two cores that had other work, too, and before commit 4ec232b, since which the batches of
+decoders whose positions follow the target hold fewer padded ones: an epoch then had 133 updates and has 94 now. So the
+4,000 updates were 30 epochs, and are 42 now. This has not been run yet.
 """
 
 from dataclasses import replace

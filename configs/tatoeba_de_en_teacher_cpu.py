@@ -1,4 +1,4 @@
-"""Tatoeba German to English: the autoregressive teacher, about an hour on two CPU cores.
+"""Tatoeba German to English: the autoregressive teacher, for two CPU cores.
 
 export NATJAX_DATA=<folder that holds tatoeba_deen/>
 natjax train tatoeba_de_en_teacher_cpu --workdir runs/tatoeba_de_en_cpu/teacher

@@ -1,4 +1,4 @@
-"""Tatoeba English to German, raw targets, CTC: for about an hour on two CPU cores.
+"""Tatoeba English to German, raw targets, CTC: for two CPU cores.
 
 export NATJAX_DATA=<folder that holds tatoeba_deen/>
 natjax train tatoeba_en_de_cpu --workdir runs/tatoeba_en_de_cpu/raw

@@ -1,4 +1,4 @@
-"""Tatoeba English to German: the autoregressive teacher, about an hour on two CPU cores.
+"""Tatoeba English to German: the autoregressive teacher, for two CPU cores.
 
 export NATJAX_DATA=<folder that holds tatoeba_deen/>
 natjax train tatoeba_en_de_teacher_cpu --workdir runs/tatoeba_en_de_cpu/teacher

@@ -1,4 +1,4 @@
-"""Tatoeba Japanese to English, raw targets, CTC: for about an hour on two CPU cores.
+"""Tatoeba Japanese to English, raw targets, CTC: for two CPU cores.
 
 export NATJAX_DATA=<folder that holds tatoeba_jaen/>
 natjax train tatoeba_ja_en_cpu --workdir runs/tatoeba_ja_en_cpu/raw

@@ -94,6 +94,27 @@ def test_tatoeba_names_its_text_and_a_student_fits_its_teacher(name, corpora):
     assert abs(config.training.cooldown_steps / config.training.steps - 0.6) < 0.03
 
 
+@pytest.mark.parametrize("ending", ["", "_full"])
+def test_a_student_on_multi30k_differs_in_its_targets_and_fits_its_teacher(ending):
+    raw, student = load_config(f"multi30k_en_de{ending}"), load_config(f"multi30k_en_de_kd{ending}")
+    fields = [line.split(":")[0] for line in differing_fields(raw, student)]
+    assert fields == ["name", "data.train_target"]
+    assert student.data.train_target == "$NATJAX_DISTILLED/train.target"
+    teacher = load_config("multi30k_en_de_teacher" + ("" if ending else "_cpu"))
+    assert teacher.model.kind == "autoregressive" and teacher.vocab == student.vocab
+    assert {f: getattr(student.model, f) for f in SAME_ENCODER} == {f: getattr(teacher.model, f) for f in SAME_ENCODER}
+
+
+@pytest.mark.parametrize("name", ["deep", "teacher"])
+def test_full_recipes_of_multi30k_differ_in_their_budget_alone(name):
+    whole, small = load_config(f"multi30k_en_de_{name}"), load_config(f"multi30k_en_de_{name}_cpu")
+    fields = {line.split(":")[0] for line in differing_fields(whole, small)}
+    assert fields <= {"name", "model.dropout", *(f"training.{f}" for f in (
+        "steps", "batch_frames", "warmup_steps", "cooldown_steps"
+    ))}  # fmt: skip
+    assert whole.training.steps * whole.training.batch_frames > 2 * small.training.steps * small.training.batch_frames
+
+
 def commands(text: str) -> list[list[str]]:
     """The natjax commands of a docstring or a page, one list of words each; lines that end in a backslash go on."""
     starts = tuple(f"natjax {verb} " for verb in VERBS)  # a sentence may begin with natjax, too
@@ -142,10 +163,11 @@ def test_wmt_options_reach_the_fields_that_they_mean():
 
 def test_the_page_names_configs_that_exist_and_all_of_them():
     page = DOCS.read_text()
-    named = set(re.findall(r"\b(?:wmt\d\d|tatoeba|multi30k)_\w\w_\w\w\w*\b", page))
+    named = set(re.findall(r"\b(?:wmt\d\d|tatoeba|multi30k(?:_tok)?)_\w\w_\w\w\w*\b", page))
     assert named <= set(shipped_configs())
     assert set(WMT) <= named
     assert {name for name in TATOEBA if not name.endswith("_cpu")} <= named
+    assert {name for name in shipped_configs() if name.startswith("multi30k")} <= named
     assert len(commands(page)) > 5
     for words in commands(page):
         understood(words)
