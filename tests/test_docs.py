@@ -54,7 +54,7 @@ def test_configs_tell_what_to_expect_of_them(name):
 
 def test_the_tables_of_the_readme_follow_their_results():
     rows = OF_README.findall((ROOT / "README.md").read_text())
-    assert len(rows) == 5
+    assert len(rows) >= 5
     for *shown, file in rows:
         assert tuple(shown) == scores(result(file)), file
 
@@ -62,7 +62,7 @@ def test_the_tables_of_the_readme_follow_their_results():
 def test_the_recipes_took_what_is_said():
     page = (ROOT / "docs" / "recipes.md").read_text()
     rows = RUN.findall(page)
-    assert len(rows) == 3
+    assert len(rows) >= 3
     for name, seconds, file in rows:
         extra = result(file)["extra"]
         assert seconds == f"{round(extra['train_seconds']):,}"
