@@ -32,6 +32,7 @@ class Way(NamedTuple):
         frames: decoder positions of a padded source length, those of all tries together.
         tries: how many translations of a sentence a teacher is to choose from; 1 where there is no choosing.
         cpu_rows: rows of a full batch on CPU.
+        length_penalty: exponent of the length by which the sum of a translation is divided, see `segments.Hypothesis`.
     """
 
     decode: Decode
@@ -39,6 +40,7 @@ class Way(NamedTuple):
     frames: Callable[[int], int]
     tries: int
     cpu_rows: int
+    length_penalty: float
 
 
 def names(config: Config) -> list[str]:
@@ -91,7 +93,8 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
             max_length_ratio=decoding.max_length_ratio,
         )
         prepare = partial(autoregressive.prepare, dtype=config.model.dtype)
-        return Way(decode, prepare, partial(target_limit, ratio=decoding.max_length_ratio), 1, CPU_STEP_ROWS)
+        frames = partial(target_limit, ratio=decoding.max_length_ratio)
+        return Way(decode, prepare, frames, 1, CPU_STEP_ROWS, decoding.length_penalty)
 
     npd, latents = way.startswith("npd"), config.model.latents == "vae"
     samples = decoding.npd_samples if npd and latents else 1
@@ -131,7 +134,9 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         return lengths * samples * objective.max_frames(S, longest)
 
     prepare = partial(single_pass.prepare, dtype=config.model.dtype)
-    return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS)
+    # A search has its length bonus; else the mean by frame, and what a teacher ranks by, its mean by token.
+    length_penalty = 0.0 if way == "beam" else 1.0
+    return Way(decode, prepare, frames, lengths * samples if npd else 1, CPU_ROWS, length_penalty)
 
 
 def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -> None:
