@@ -35,7 +35,7 @@ def write_bytes(path: str | Path, data: bytes, error: type[UserError] = WorkdirE
     """
     path = Path(path)
     temporary = _temporary(path)
-    with _refusals(path, error):
+    with refusals(path, error):
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -62,7 +62,7 @@ def new_file(path: str | Path, error: type[UserError] = WorkdirError) -> Iterato
     """
     path = Path(path)
     temporary = _temporary(path)
-    with _refusals(path, error):
+    with refusals(path, error):
         try:
             yield temporary
             _sync(temporary)
@@ -79,7 +79,7 @@ def write_text(path: str | Path, text: str, error: type[UserError] = WorkdirErro
 
 def append_text(path: str | Path, text: str, error: type[UserError] = WorkdirError) -> None:
     """Appends to a text file; what a full disk cuts off is the end of the file alone. Raises `error`."""
-    with _refusals(Path(path), error), Path(path).open("a", encoding="utf-8") as file:
+    with refusals(Path(path), error), Path(path).open("a", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -137,7 +137,7 @@ def new_folder(path: str | Path, error: type[UserError] = WorkdirError, *, repla
     """
     path = Path(path)
     temporary, old = _temporary(path), _temporary(path, "old")
-    with _refusals(path, error):
+    with refusals(path, error):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and not path.is_dir():
@@ -185,7 +185,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _refusals(path: Path, error: type[UserError]) -> Iterator[None]:
+def refusals(path: Path, error: type[UserError]) -> Iterator[None]:
+    """Turns what the operating system refuses at a path into `error`, one line with advice."""
     try:
         yield
     except OSError as refusal:

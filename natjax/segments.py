@@ -20,16 +20,18 @@ class Translation:
         tokens: its pieces.
         frames: the piece of each decoder frame, "" for blank; several segments follow one another. Only the argmax of a
             single pass has frames, else these are the pieces.
-        score: log-probability of the translation, nats: of an argmax, that of the frames' best tokens; in noisy
-            parallel decoding, the teacher's.
+        score: log-probability of the translation, nats, added up over segments: of an argmax, that of the frames' best
+            tokens; in noisy parallel decoding, the teacher's.
         seconds: time of the line's batch divided by the batch's sentences; compiling a new shape counts, too, see
             `Translator.warm_up`.
         segments: 1, or into how many parts an over-long line was cut.
         n_best: the texts of all hypotheses, best first; greedy decoding gives its one. Of several segments, the
             first alternatives are joined, then the second ones, and so on.
-        n_best_scores: what they are ranked by: for an autoregressive beam, log-probabilities divided by
-            length^length_penalty; for CTC's, the sum with language model and bonus; in noisy parallel decoding, the
-            teacher's mean by token. Added up over segments.
+        n_best_scores: what they are ranked by: of an autoregressive model, greedy or beam, the log-probability divided
+            by length^length_penalty, eos counted; of a search over CTC's frames, the sum with language model and bonus;
+            of an argmax, the mean by frame; in noisy parallel decoding, the teacher's mean by token. Of several
+            segments, sums and lengths are added up before they are divided, so that a line that was cut has a score
+            like any other; only there a later alternative may have a better one.
     """
 
     text: str
@@ -43,15 +45,21 @@ class Translation:
 
 
 class Hypothesis(NamedTuple):
-    """One translation of a segment: its pieces, what it is ranked by, and its log-probability."""
+    """One translation of a segment, ranked by sum / length^length_penalty; both add up over the segments of a line.
+
+    Attributes:
+        tokens: its pieces.
+        sum: its log-probability, nats; of a search over CTC's frames, with language model and bonus.
+        length: of what that is a sum: tokens, eos included, or for an argmax frames.
+    """
 
     tokens: list[int]
-    score: float
     sum: float
+    length: int
 
 
 class Segment(NamedTuple):
-    """What came of a segment; the attributes are those of `Translation`, pieces as ids."""
+    """What came of a segment; the attributes are those of `Translation`, pieces as ids; hypotheses best first."""
 
     tokens: list[int]
     frames: list[int]
@@ -113,8 +121,8 @@ def cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:
     return [*parts, ids]
 
 
-def translation(parts: list[Segment], vocabulary: Vocabulary) -> Translation:
-    """The translation of a line from those of its segments."""
+def translation(parts: list[Segment], vocabulary: Vocabulary, length_penalty: float) -> Translation:
+    """The translation of a line from those of its segments; see `Hypothesis` about `length_penalty`."""
     # One entry for each rank that all segments have; a line without any has its one empty text.
     ranks = list(zip(*(p.hypotheses for p in parts), strict=False)) or [()]
     return Translation(
@@ -125,8 +133,12 @@ def translation(parts: list[Segment], vocabulary: Vocabulary) -> Translation:
         seconds=sum(p.seconds for p in parts),
         segments=len(parts),
         n_best=[joined(vocabulary.decode([h.tokens for h in rank])) for rank in ranks],
-        n_best_scores=[sum(h.score for h in rank) for rank in ranks],
+        n_best_scores=[_score(rank, length_penalty) for rank in ranks],
     )
+
+
+def _score(rank: Sequence[Hypothesis], length_penalty: float) -> float:
+    return sum(h.sum for h in rank) / max(1, sum(h.length for h in rank)) ** length_penalty
 
 
 def joined(texts: list[str]) -> str:

@@ -211,7 +211,8 @@ class Translator:
                 results[index] = segment
             if on_batch:
                 on_batch(len(done.indices))
-        return [translation(some, self.vocabularies.target) for some in parts.by_line(results)]
+        target, length_penalty = self.vocabularies.target, self._how.length_penalty
+        return [translation(some, target, length_penalty) for some in parts.by_line(results)]
 
     def _outcomes(self, parts: Segments, done: Pass) -> list[Segment]:
         out, count = done.results, len(done.indices)
@@ -222,7 +223,7 @@ class Translator:
         found = []
         for row in range(count):
             score = float(out.scores[row])
-            n_best = _hypotheses(out.n_best, row) if out.n_best else [Hypothesis(tokens[row], score, score)]
+            n_best = _hypotheses(out.n_best, row) if out.n_best else [Hypothesis(tokens[row], score, len(frames[row]))]
             found.append(Segment(tokens[row], frames[row], score, done.seconds, n_best))
         return found
 
@@ -235,7 +236,7 @@ class Translator:
         for some, told, ranked in zip(
             of_row, texts, npd.rank(self._teacher, sources, texts, self._how.tries), strict=True
         ):
-            found.append([Hypothesis(some[told.index(text)], score.mean, score.sum) for text, score in ranked])
+            found.append([Hypothesis(some[told.index(text)], score.sum, score.tokens) for text, score in ranked])
         return found
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[scoring.Score]:
@@ -389,6 +390,6 @@ def _essence(out: Decoded) -> tuple[Any, Any]:
 
 
 def _hypotheses(found: Hypotheses, row: int) -> list[Hypothesis]:
-    """Those that exist."""
-    each = zip(found.tokens[row], found.lengths[row], found.scores[row].tolist(), strict=True)
-    return [Hypothesis(tokens[:length].tolist(), score, score) for tokens, length, score in each if score > -np.inf]
+    """Those that exist; eos counts in their length."""
+    each = zip(found.tokens[row], found.lengths[row].tolist(), found.sums[row].tolist(), strict=True)
+    return [Hypothesis(tokens[:length].tolist(), sum, length + 1) for tokens, length, sum in each if sum > -np.inf]

@@ -68,3 +68,52 @@ def test_teacher_distillation_student(tmp_path):
     again = run(LAUNCH / "distill.sh", *files, "--", "--beam", "2")
     assert again.returncode == 0 and "already" in again.stdout + again.stderr
     assert (tmp_path / "runs" / "student" / "metrics.jsonl").read_text() == before
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """A `natjax` that notes how it is called; it distils where no shard is asked for."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "natjax"
+    program.write_text(
+        f'#!/usr/bin/env bash\necho "$*" >> {tmp_path}/calls\n'
+        'if [ "$1" = distill ] && [[ "$*" != *--shard* ]]; then touch "$NATJAX_DISTILLED/train.target"{,.json}; fi\n'
+    )
+    program.chmod(0o755)
+
+    def call(*words):
+        (tmp_path / "calls").unlink(missing_ok=True)
+        path = f"{program.parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", LAUNCH / "distill.sh", "T", "S", tmp_path / "runs", "a.en", "a.de", *words],
+            capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False,
+        )  # fmt: skip
+        return done, (tmp_path / "calls").read_text().splitlines()
+
+    return call
+
+
+def test_no_student_learns_from_an_unfinished_distillation(stub):
+    done, calls = stub("--", "--shard", "1/2")
+    assert done.returncode == 75
+    assert done.stderr.endswith("train.target is not whole yet; run this again when the other shards are done\n")
+    assert [call.split()[0] for call in calls] == ["train", "distill"]
+    assert calls[1].endswith("train.target --shard 1/2")
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "overrides"),
+    [
+        ([], "", ""),
+        (["--", "--beam", "2"], " --beam 2", ""),
+        (["--", "--beam", "2", "--", "--training.steps", "9"], " --beam 2", " --training.steps 9"),
+        (["--", "--", "--training.steps", "9"], "", " --training.steps 9"),
+    ],
+)
+def test_options_go_to_distill_and_overrides_to_the_student(stub, tmp_path, words, options, overrides):
+    done, calls = stub(*words)
+    assert done.returncode == 0, done.stderr
+    teacher, distill, student = calls
+    assert teacher == f"train T --workdir {tmp_path}/runs/teacher"
+    assert distill.endswith(f"--output {tmp_path}/runs/distilled/train.target{options}")
+    assert student == f"train S --workdir {tmp_path}/runs/student{overrides}"

@@ -79,7 +79,7 @@ def test_details_agree_with_the_text(translator):
         words = [piece for piece in detail.tokens if piece not in ("<s>", "</s>")]  # an untrained model says them
         assert "".join(words).replace("▁", " ").strip() == detail.text
         assert detail.n_best == [detail.text]
-        assert detail.n_best_scores == [detail.score]
+        assert detail.n_best_scores == [detail.score / max(1, len(detail.frames))]
         assert detail.segments == (1 if line.strip() else 0)
         assert detail.score <= 0
         assert len(detail.frames) % 2 == 0  # two frames a piece
@@ -200,11 +200,38 @@ def test_an_autoregressive_model_has_a_beam_and_greedy_decoding(vocabularies):
     for line, detail in zip(lines, details, strict=True):
         assert detail.n_best[0] == detail.text
         assert len(detail.n_best) == len(detail.n_best_scores) == (3 if line.strip() else 1)
-        assert detail.n_best_scores == sorted(detail.n_best_scores, reverse=True)
+        if detail.segments == 1:
+            assert detail.n_best_scores == sorted(detail.n_best_scores, reverse=True)
         assert detail.score <= 0
     for one, two in zip(greedy.translate_with_details(lines), single.translate_with_details(lines), strict=True):
         assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
         assert one.n_best == [one.text]
+
+
+@pytest.mark.parametrize("way", ["beam", "greedy", "nat", "ctc beam"])
+def test_a_line_that_was_cut_has_a_score_like_any_other(vocabularies, way):
+    nat = way in ("nat", "ctc beam")
+    config = tiny.config() if nat else autoregressive()
+    decoding = dataclasses.replace(config.decoding, beam_size=3, length_penalty=0.6, ctc_beam_size=3, ctc_top_k=3)
+    config = dataclasses.replace(config, decoding=dataclasses.replace(decoding, length_bonus=0.3))
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
+    made = Translator(config, vocabularies, params, decode={"nat": "greedy", "ctc beam": "beam"}.get(way, way))
+    long = " ".join(["The old farmer sells the horse.", "The king sleeps.", LINES[4]] * 2)
+    ids = vocabularies.source.encode([long])[0]
+    parts = vocabularies.source.decode(cut(ids, vocabularies.source.pieces(ids), decoding.max_source_length - 1))
+    whole, *each = made.translate_with_details([long, *parts])
+    assert whole.segments == len(parts) > 1
+    assert {one.segments for one in each} == {1}
+    assert whole.score == pytest.approx(sum(one.score for one in each), rel=1e-5)
+    if way == "ctc beam":  # a sum whose length has a bonus
+        assert whole.n_best_scores[0] == pytest.approx(sum(one.n_best_scores[0] for one in each), rel=1e-5)
+        assert each[0].n_best_scores[0] > each[0].score
+        return
+    lengths = [len(one.frames) if nat else len(one.tokens) + 1 for one in each]
+    exponent = 1.0 if nat else 0.6
+    for one, length in zip([*each, whole], [*lengths, sum(lengths)], strict=True):
+        assert one.n_best_scores[0] == pytest.approx(one.score / length**exponent, rel=1e-5)
 
 
 def test_unknown_ways_of_decoding_and_folders(tmp_path, vocabularies):

@@ -3,17 +3,17 @@
 Distillation is meant to make these simpler (Zhou et al. 2020), so `natjax distill` measures them before and after.
 """
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from natjax.analysis.alignment import align, conditional_entropy, monotonicity
+from natjax.analysis.alignment import Links, align, conditional_entropy, monotonicity
 from natjax.data.corpus import normalise
 from natjax.errors import DataError
-from natjax.evaluation.metrics import repetition_rate
 
 MAX_PAIRS = 30_000
 """Pairs that are aligned at most, spread evenly over the corpus: they tell two corpora apart, in half a gigabyte."""
@@ -69,25 +69,71 @@ def describe(sources: Sequence[str], targets: Sequence[str]) -> DataReport:
     """
     if len(sources) != len(targets) or not sources:
         raise DataError(f"{len(sources):,} sources for {len(targets):,} targets; give a target for each, and one pair")
-    sources, targets = ([normalise(line) for line in side] for side in (sources, targets))
-    (source_ids, _), (target_ids, target_types) = map(_ids, (sources, targets))
-    both = [row for row, (source, target) in enumerate(zip(source_ids, target_ids)) if len(source) and len(target)]
-    if len(both) > MAX_PAIRS:
-        both = [both[i] for i in np.linspace(0, len(both) - 1, MAX_PAIRS).round().astype(int)]
-    links = align([source_ids[row] for row in both], [target_ids[row] for row in both])
-    source_tokens, target_tokens = (sum(map(len, ids)) for ids in (source_ids, target_ids))
-    return DataReport(
-        pairs=len(sources),
-        aligned_pairs=len(both),
-        conditional_entropy=conditional_entropy(links),
-        monotonicity=monotonicity(links),
-        length_ratio=target_tokens / source_tokens if source_tokens else None,
-        target_tokens=target_tokens,
-        target_types=target_types,
-        type_token_ratio=target_types / target_tokens if target_tokens else None,
-        copied_percent=100 * sum(s == t != "" for s, t in zip(sources, targets)) / len(sources),
-        repeated_percent=repetition_rate(targets),
-    )
+    return compare(lambda: zip(sources, targets))[0]
+
+
+def compare(rows: Callable[[], Iterable[Sequence[str]]]) -> list[DataReport]:
+    """Measures target sides of the same sources, all on the same sentences. Holds only those that are aligned.
+
+    Args:
+        rows: begins to read anew, raw lines: of each row a source and its targets, equally many in all. It is called
+            twice. Rows with an empty side are not aligned.
+
+    Raises:
+        DataError: there is no row.
+    """
+    source_tokens, tallies, full = 0, [], bytearray()
+    for source, *targets in _normalised(rows):
+        tallies = tallies or [_Tally() for _ in targets]
+        full.append(all((source, *targets)))
+        source_tokens += len(tokens(source))
+        for tally, target in zip(tallies, targets, strict=True):
+            tally.add(source, target)
+    if not full:
+        raise DataError("a corpus without a line; give one pair")
+    aligned = np.flatnonzero(np.frombuffer(full, np.uint8))
+    if len(aligned) > MAX_PAIRS:
+        aligned = aligned[np.linspace(0, len(aligned) - 1, MAX_PAIRS).round().astype(int)]
+    wanted = bytearray(len(full))
+    for row in aligned.tolist():
+        wanted[row] = True
+    kept = list(itertools.compress(_normalised(rows), wanted))
+    sides = [_ids(side) for side in zip(*kept, strict=True)] or [[]] * (1 + len(tallies))
+    links = [align(sides[0], side) for side in sides[1:]]
+    return [tally.report(len(full), len(aligned), source_tokens, link) for tally, link in zip(tallies, links)]
+
+
+class _Tally:
+    """What is counted of a target side, line by line."""
+
+    def __init__(self) -> None:
+        self.tokens, self.types, self.copied, self.words, self.repeated = 0, set(), 0, 0, 0
+
+    def add(self, source: str, target: str) -> None:
+        found, words = tokens(target), target.split()
+        self.tokens += len(found)
+        self.types.update(found)
+        self.copied += source == target != ""
+        self.words += len(words)
+        self.repeated += sum(word == before for before, word in itertools.pairwise(words))
+
+    def report(self, pairs: int, aligned: int, source_tokens: int, links: Links) -> DataReport:
+        return DataReport(
+            pairs=pairs,
+            aligned_pairs=aligned,
+            conditional_entropy=conditional_entropy(links),
+            monotonicity=monotonicity(links),
+            length_ratio=self.tokens / source_tokens if source_tokens else None,
+            target_tokens=self.tokens,
+            target_types=len(self.types),
+            type_token_ratio=len(self.types) / self.tokens if self.tokens else None,
+            copied_percent=100 * self.copied / pairs,
+            repeated_percent=100 * self.repeated / max(1, self.words),
+        )
+
+
+def _normalised(rows: Callable[[], Iterable[Sequence[str]]]) -> Iterator[list[str]]:
+    return ([normalise(line) for line in row] for row in rows())
 
 
 def tokens(line: str) -> list[str]:
@@ -99,7 +145,7 @@ def tokens(line: str) -> list[str]:
     return _TOKEN.findall(line)
 
 
-def _ids(lines: list[str]) -> tuple[list[list[int]], int]:
-    """Ids of each line's tokens by first appearance, and how many types there are."""
+def _ids(lines: Sequence[str]) -> list[list[int]]:
+    """Ids of each line's tokens, by first appearance."""
     known: dict[str, int] = {}
-    return [[known.setdefault(token, len(known)) for token in tokens(line)] for line in lines], len(known)
+    return [[known.setdefault(token, len(known)) for token in tokens(line)] for line in lines]

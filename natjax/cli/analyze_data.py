@@ -32,11 +32,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Measures and prints. Raises UserError for files that cannot be used."""
     if rest:
         raise UserError(f"unknown argument {rest[0]!r}; see `natjax analyze data --help`")
-    from natjax.analysis.data import describe
+    from natjax.analysis.data import compare
     from natjax.data.corpus import read_parallel
 
     names = [name for name in (args.target, args.other_target) if name]
-    reports = [describe(*read_parallel(args.source, name)) for name in names]
+    texts = [read_parallel(args.source, name) for name in names]
+    reports = compare(lambda: zip(texts[0][0], *(targets for _, targets in texts), strict=True))
     if args.json:
         print(json.dumps({name: report.as_dict() for name, report in zip(("target", "other_target"), reports)}))
     else:

@@ -13,6 +13,7 @@ EPILOG = """examples:
   natjax distill --teacher runs/a --teacher runs/b --source train.en --output train.kd.de
   natjax distill --teacher runs/teacher --source train.en --output train.kd.de --n-best 4 --output-source train.kd.en
   natjax distill --teacher runs/teacher --source train.en --output train.kd.de --shard 2/8      on the second of 8 hosts
+  CUDA_VISIBLE_DEVICES=0 natjax distill ... --shard 1/4        on the first of 4 GPUs of a host, and so on
 
 Finished blocks of 1,024 lines are kept in OUTPUT.parts; after a kill the same command goes on. With --shard the
 processes share that folder, and whichever finishes last joins the blocks. OUTPUT.json tells how OUTPUT was made, and
@@ -28,14 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         action="append",
         required=True,
-        help="a workdir; of several teachers each line takes the translation with the best score",
+        help="a workdir; of several (of one kind, with one vocabulary) each line takes the best scored translation",
     )
     parser.add_argument("--source", metavar="F", required=True, help="the training source, one sentence a line")
     parser.add_argument("--output", metavar="F", required=True, help="the distilled target; line i is of source line i")
     parser.add_argument("--target", metavar="F", help="the target that --source has now: the report compares with it")
     parser.add_argument("--beam", metavar="N", type=int, default=5, help="beam of the teacher (default: 5); 1: greedy")
     parser.add_argument(
-        "--length-penalty", metavar="A", type=float, default=1.0, help="scores are divided by length^A (default: 1.0)"
+        "--length-penalty",
+        metavar="A",
+        type=float,
+        default=1.0,
+        help="scores of autoregressive teachers are divided by length^A (default: 1.0)",
     )
     parser.add_argument("--n-best", metavar="N", type=int, default=1, help="translations of each line (default: 1)")
     parser.add_argument("--minimum-score", metavar="X", type=float, help="drop translations of a lower score")
@@ -44,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shard", metavar="I/N", default="1/1", help="do every N-th block, from the I-th on")
     parser.add_argument("--allow-held-out", action="store_true", help="distil validation or test text, too")
+    parser.add_argument(
+        "--allow-language", action="store_true", help="distil text that does not look like the source language, too"
+    )
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
@@ -64,6 +72,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         settings=Settings(args.beam, args.length_penalty, args.n_best, args.minimum_score),
         shard=(int(shard[1]), int(shard[2])),
         allow_held_out=args.allow_held_out,
+        allow_language=args.allow_language,
     )
     set_up_jax()
     with StopRequest() as stop, WorkView("distilling", "lines") as view:

@@ -51,8 +51,9 @@ def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, ma
 
     Returns:
         As `single_pass.make_decode`. Frames are the tokens of the best hypothesis, its score is not normalised, and
-        `n_best` holds all hypotheses. Lengths that are given are not looked at. `prefixes` are the pieces that the
-        translation of each sentence begins with; with and without them takes a program each.
+        `n_best` holds all hypotheses in the order of their normalised scores. Lengths that are given are not looked at.
+        `prefixes` are the pieces that the translation of each sentence begins with; with and without them takes a
+        program each.
     """
 
     @jax.jit
@@ -76,7 +77,7 @@ def make_decode(model: Transformer, *, beam_size: int, length_penalty: float, ma
             prefix=prefix,
         )
         tokens_BN, lengths_B = found.tokens[:, 0], found.lengths[:, 0]
-        n_best = Hypotheses(found.tokens, found.lengths, found.scores)
+        n_best = Hypotheses(found.tokens, found.lengths, found.log_probs)
         return Decoded(tokens_BN, lengths_B, tokens_BN, lengths_B, found.log_probs[:, 0], n_best)
 
     def decode(

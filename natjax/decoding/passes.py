@@ -21,12 +21,13 @@ class Hypotheses(NamedTuple):
     Attributes:
         tokens: i32[B, W, T], packed to the left, padded with 0.
         lengths: i32[B, W].
-        scores: f32[B, W], what they were ranked by, nats; −inf where there is no hypothesis.
+        sums: f32[B, W], nats, what adds up over the parts of a line: log-probabilities, not divided by any length; of a
+            search over CTC's frames, with language model and bonus. −inf where there is no hypothesis.
     """
 
     tokens: Array
     lengths: Array
-    scores: Array
+    sums: Array
 
 
 class Decoded(NamedTuple):

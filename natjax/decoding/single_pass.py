@@ -209,8 +209,8 @@ def _best(tries: Decoded, mean_BC: Array, every_try: bool) -> Decoded:
     if not every_try:
         return best
     order_BC = jnp.argsort(-mean_BC, axis=1, stable=True)
-    tokens_BCT, lengths_BC = (x[first_B[:, None] + order_BC] for x in (tries.tokens, tries.lengths))
-    return best._replace(n_best=Hypotheses(tokens_BCT, lengths_BC, jnp.take_along_axis(mean_BC, order_BC, axis=1)))
+    row_BC = first_B[:, None] + order_BC
+    return best._replace(n_best=Hypotheses(*(x[row_BC] for x in (tries.tokens, tries.lengths, tries.scores))))
 
 
 def prepare(params: PyTree, dtype: jnp.dtype) -> PyTree:

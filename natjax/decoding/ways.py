@@ -34,6 +34,7 @@ class Way(NamedTuple):
         tries: how many translations of a sentence a teacher is to choose from; 1 where there is no choosing.
         hypotheses: how many translations of a sentence there are to tell, at most.
         cpu_rows: rows of a full batch on CPU.
+        length_penalty: exponent of the length by which the sum of a translation is divided, see `segments.Hypothesis`.
     """
 
     decode: Decode
@@ -42,6 +43,7 @@ class Way(NamedTuple):
     tries: int
     hypotheses: int
     cpu_rows: int
+    length_penalty: float
 
 
 def names(config: Config) -> list[str]:
@@ -96,7 +98,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         )
         prepare = partial(autoregressive.prepare, dtype=config.model.dtype)
         frames = partial(target_limit, ratio=decoding.max_length_ratio)
-        return Way(decode, prepare, frames, 1, beam_size, CPU_STEP_ROWS)
+        return Way(decode, prepare, frames, 1, beam_size, CPU_STEP_ROWS, decoding.length_penalty)
 
     npd, latents = way.startswith("npd"), config.model.latents == "vae"
     samples = decoding.npd_samples if npd and latents else 1
@@ -136,9 +138,10 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         return lengths * samples * objective.max_frames(S, longest)
 
     prepare = partial(single_pass.prepare, dtype=config.model.dtype)
-    tries = lengths * samples if npd else 1
-    hypotheses = decoding.ctc_beam_size if search is not None and not npd else tries
-    return Way(decode, prepare, frames, tries, hypotheses, CPU_ROWS)
+    # A search has its length bonus; else the mean by frame, and what a teacher ranks by, its mean by token.
+    tries, length_penalty = lengths * samples if npd else 1, 0.0 if way == "beam" else 1.0
+    hypotheses = decoding.ctc_beam_size if way == "beam" else tries
+    return Way(decode, prepare, frames, tries, hypotheses, CPU_ROWS, length_penalty)
 
 
 def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -> None:

@@ -15,9 +15,10 @@ class Settings:
 
     Attributes:
         beam: width of the teachers' beam; 1 is greedy, the only way of a non-autoregressive teacher.
-        length_penalty: exponent of the length by which the beam divides a hypothesis' log-probability.
+        length_penalty: exponent of the length, eos counted, by which an autoregressive teacher divides a translation's
+            log-probability; all choice rests on that. A non-autoregressive one divides by the frames.
         n_best: translations that a line takes, of those of all teachers the best.
-        minimum_score: translations of less are dropped; a log-probability a token in nats, None: none is.
+        minimum_score: translations of less are dropped; None: none is. With length penalty 1 nats a token, or a frame.
     """
 
     beam: int = 5
@@ -56,6 +57,7 @@ class Job:
         settings: how translations are searched for and chosen.
         shard: (i, n), this process does each n-th block from the i-th on, counted from 1.
         allow_held_out: also validation and test text.
+        allow_language: also text that does not look like the teachers' source language.
         block: lines that are translated together, and lost at most in a kill.
     """
 
@@ -66,6 +68,7 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     shard: tuple[int, int] = (1, 1)
     allow_held_out: bool = False
+    allow_language: bool = False
     block: int = BLOCK
 
     @property

@@ -1,17 +1,18 @@
 """From finished blocks to the output and what is known of it."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from natjax import atomic
-from natjax.analysis.data import DataReport, describe
+from natjax.analysis.data import compare
 from natjax.distillation.job import Job
 from natjax.distillation.parts import Parts, differences, read_json
-from natjax.distillation.teachers import Teacher
+from natjax.distillation.teachers import Say, Teacher
 from natjax.errors import UserError
 from natjax.evaluation.report import commit, versions
 
@@ -36,53 +37,101 @@ def finished(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 def join(
     job: Job, lines: list[str], original: list[str] | None, teachers: Sequence[Teacher], identity: dict[str, Any],
-    parts: Parts,
+    parts: Parts, say: Say, pause: Callable[[], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Writes the outputs, then what is known of them, and removes the parts."""
-    blocks = [parts.read(number) for number in range(parts.blocks)]
-    rows = [row for block in blocks for row in block["rows"]]
-    sources, targets = [lines[row[0]] for row in rows], [row[1] for row in rows]
-    if not rows:
-        raise UserError(f"{job.output}: no translation has the score; lower --minimum-score and remove {parts.folder}")
-    sums = []
-    for file, side in zip(job.outputs, (targets, sources)):
-        data = "".join(f"{line}\n" for line in side).encode()
-        if file.exists() and file.read_bytes() != data:  # what a kill has left of this run is the same
-            raise UserError(f"{file}: exists, from elsewhere; name another file, or remove it")
-        atomic.write_bytes(file, data, UserError)
-        sums.append(hashlib.sha256(data).hexdigest())
-    before = describe(lines, original) if original is not None else None
-    counts = sum((Counter(block["counts"]) for block in blocks), Counter())
-    chosen = Counter(row[3] for row in rows)
-    seconds = sum(block["seconds"] for block in blocks)
-    cut = [line + 1 for block in blocks for line in block["cut"]]
+    """Writes the outputs, then what is known of them. One block is in memory at a time.
+
+    Args:
+        job: what was to be done.
+        lines: of the source.
+        original: the target that they have now, if the report is to compare with it.
+        teachers: of the translations.
+        identity: what was made.
+        parts: where all blocks are.
+        say: told what is being done.
+        pause: called between two blocks; it may raise to stop, and the same command goes on.
+
+    Raises:
+        UserError: no translation has the least score, a file is there already, or the disk is full.
+    """
+    say(f"joining {parts.blocks:,} blocks")
+    totals = _write(job, lines, parts, pause)
+    say("measuring what distillation did to the data" if original else "measuring the data")
+    *before, after = compare(lambda: _sentences(lines, original, parts, pause))
     metadata = {
         "made_from": identity,
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "teachers": [{**t.about, **t.identity, "chosen": chosen[place]} for place, t in enumerate(teachers)],
+        "teachers": [{**t.about, **t.identity, "chosen": totals.chosen[place]} for place, t in enumerate(teachers)],
         "source": job.source.name,
         "target": None if job.target is None else job.target.name,
         "output": job.output.name,
-        "output_sha256": sums[0],
+        "output_sha256": atomic.sha256(job.output),
         "output_source": None if job.output_source is None else job.output_source.name,
-        "output_source_sha256": None if job.output_source is None else sums[1],
-        "pairs": len(rows),
-        "counts": {**dict.fromkeys(_COUNTS, 0), **counts, "cut_lines": len(cut)},
-        "first_cut_lines": cut[:10],
-        "seconds": round(seconds, 3),
-        "sentences_per_second": round(len(lines) / seconds, 3),
-        "report": {"before": _dict(before), "after": _dict(describe(sources, targets))},
+        "output_source_sha256": None if job.output_source is None else atomic.sha256(job.output_source),
+        "pairs": totals.chosen.total(),
+        "counts": {**dict.fromkeys(_COUNTS, 0), **totals.counts, "cut_lines": totals.cut_lines},
+        "first_cut_lines": totals.first_cut_lines,
+        "seconds": round(totals.seconds, 3),
+        "sentences_per_second": round(len(lines) / totals.seconds, 3),
+        "report": {"before": before[0].as_dict() if before else None, "after": after.as_dict()},
     }
     text = json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False)
     atomic.write_text(job.about, text + "\n", UserError)
-    parts.remove()
     return metadata
 
 
+@dataclass
+class _Totals:
+    """Of all blocks: rows by teacher (None: those of empty lines), what happened, how long it took."""
+
+    chosen: Counter[int | None] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    cut_lines: int = 0
+    first_cut_lines: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _write(job: Job, lines: list[str], parts: Parts, pause: Callable[[], None]) -> _Totals:
+    """Writes the outputs block by block; they appear when all is there."""
+    totals = _Totals()
+    with ExitStack() as stack:
+        places = {file: stack.enter_context(atomic.new_file(file, UserError)) for file in job.outputs}
+        with ExitStack() as opened:
+            texts = [opened.enter_context(p.open("w", encoding="utf-8", newline="\n")) for p in places.values()]
+            for number in range(parts.blocks):
+                pause()
+                block = parts.read(number)
+                for line, text, _, teacher in block["rows"]:
+                    totals.chosen[teacher] += 1
+                    for file, side in zip(texts, (text, lines[line])):
+                        file.write(f"{side}\n")
+                totals.counts.update(block["counts"])
+                totals.cut_lines += len(block["cut"])
+                totals.first_cut_lines += [line + 1 for line in block["cut"][: 10 - len(totals.first_cut_lines)]]
+                totals.seconds += block["seconds"]
+        if not totals.chosen:
+            raise UserError(
+                f"{job.output}: no translation has the score; lower --minimum-score and remove {parts.folder}"
+            )
+        for file, place in places.items():  # what a kill has left of this run is the same
+            if file.exists() and atomic.sha256(file) != atomic.sha256(place):
+                raise UserError(f"{file}: exists, from elsewhere; name another file, or remove it")
+    return totals
+
+
+def _sentences(
+    lines: list[str], original: list[str] | None, parts: Parts, pause: Callable[[], None]
+) -> Iterator[list[str]]:
+    """The lines that were translated, each once: source, the target that it has now if that is known, translation."""
+    for number in range(parts.blocks):
+        pause()
+        latest = None
+        for line, text, *_ in parts.read(number)["rows"]:
+            if line != latest:  # the best comes first
+                yield [lines[line], *([] if original is None else [original[line]]), text]
+            latest = line
+
+
 _COUNTS = ("empty_sources", "empty_translations", "duplicates", "low_scores", "dropped_lines")
-
-
-def _dict(report: DataReport | None) -> dict[str, Any] | None:
-    return None if report is None else report.as_dict()

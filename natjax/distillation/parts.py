@@ -3,20 +3,25 @@
 OUTPUT.parts/index.json           what is being made: checksums of source and teachers, settings
 OUTPUT.parts/<number>.json        the result of one block, which appears whole or not at all
 OUTPUT.parts/<i>-of-<n>.lock      locked while a process works on shard i of n
+OUTPUT.parts/join.lock            locked while a process joins
+
+Locks are on files that are open for writing, since NFS, which passes them on between hosts, gives no others.
 """
 
 import fcntl
 import json
-import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from natjax import atomic
 from natjax.errors import UserError
 
 INDEX = "index.json"
+
+_LOOK = 0.2  # seconds between two looks at a lock that another process holds
 
 
 class Parts:
@@ -45,17 +50,17 @@ class Parts:
             identity: what is being made.
 
         Raises:
-            UserError: another process works on this shard, or the folder cannot be written.
+            UserError: another process works on this shard, the folder cannot be written, or it cannot be locked.
         """
-        self.folder.mkdir(exist_ok=True)
-        with (self.folder / f"{number}-of-{count}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with atomic.refusals(self.folder, UserError):
+            self.folder.mkdir(exist_ok=True)
+            file = (self.folder / f"{number}-of-{count}.lock").open("w")
+        with file:
+            if not _locked(file):
                 raise UserError(
                     f"{self.folder}: another process works on shard {number}/{count}; wait for it, "
                     "or name another with --shard"
-                ) from None
+                )
             atomic.clear_leftovers(self.folder)
             self.check(identity)
             if not (self.folder / INDEX).exists():
@@ -63,18 +68,31 @@ class Parts:
             yield
 
     @contextmanager
-    def joining(self) -> Iterator[bool]:
-        """Lets one process join at a time; yields whether there is still something to join, and all of it."""
+    def joining(self, waiting: Callable[[], None]) -> Iterator[bool]:
+        """Lets one process join at a time.
+
+        Args:
+            waiting: called again and again while another process joins; it may raise to stop waiting.
+
+        Yields:
+            Whether all blocks are there. Where none is the folder has been removed: another process has joined.
+
+        Raises:
+            UserError: the folder cannot be written or locked.
+        """
         try:
-            descriptor = os.open(self.folder, os.O_RDONLY)
-        except FileNotFoundError:  # another process has joined and removed them
+            with atomic.refusals(self.folder, UserError):
+                file = (self.folder / "join.lock").open("w")
+        except UserError:
+            if self.folder.exists():
+                raise
             yield False
             return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with file:
+            while not _locked(file):
+                waiting()
+                time.sleep(_LOOK)
             yield (self.folder / INDEX).exists() and not self.missing()
-        finally:
-            os.close(descriptor)
 
     def write(self, number: int, result: dict[str, Any]) -> None:
         """Keeps a block. Raises UserError where the system refuses."""
@@ -101,6 +119,19 @@ class Parts:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:08d}.json"
+
+
+def _locked(file: IO[str]) -> bool:
+    """Takes a lock until the file is closed, unless another process has it. Raises UserError where there are none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{file.name}: cannot be locked ({error.strerror}); name an --output on a file system that has locks"
+        ) from None
+    return True
 
 
 def read_json(file: Path) -> Any:

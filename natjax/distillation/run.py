@@ -18,12 +18,11 @@ from natjax import atomic
 from natjax.data.corpus import read_lines
 from natjax.distillation import teachers as teaching
 from natjax.distillation.checks import check_language, check_training_text
-from natjax.distillation.job import BLOCK, Job, Settings
+from natjax.distillation.job import Job, Settings
 from natjax.distillation.join import finished, join
 from natjax.distillation.parts import Parts
 from natjax.distillation.teachers import Say, Teacher
 from natjax.errors import DataError, UserError
-from natjax.training import workdir
 
 if TYPE_CHECKING:
     from natjax.translator import Translator
@@ -65,7 +64,7 @@ def distill(
     """
     job.check()
     lines = _read(job.source)
-    original = _read_target(job, len(lines))
+    _read_target(job, len(lines))  # a mistake is told at once; the text is needed at the end
     teachers = [teaching.identify(folder, say) for folder in folders]
     identity = _identity(job, lines, teachers)
     parts = Parts(job.output, -(-len(lines) // job.block))
@@ -74,22 +73,30 @@ def distill(
         return Outcome(done)
     parts.check(identity)
     for file in job.outputs:
-        if file.exists() and parts.missing():
+        if file.exists() and parts.missing() and finished(job, identity) is None:
             raise UserError(
                 f"{file}: exists, and no {job.about.name} tells how it was made; name another file, or remove it"
             )
-    if not job.allow_held_out:
-        check_training_text(job.source, lines, {t.folder: workdir.load_config(t.folder) for t in teachers}, say)
     atomic.clear_leftovers(job.output.absolute().parent)
-    with parts.shard(*job.shard, identity):
-        if missing := parts.missing(*job.shard):
-            _translate(job, lines, teachers, parts, missing, say, progress)
-    with parts.joining() as all_there:
-        if all_there:
-            return Outcome(join(job, lines, original, teachers, identity, parts), made=True)
-    if (done := finished(job, identity)) is not None:  # another shard was faster
-        return Outcome(done)
-    return Outcome(None, missing=len(parts.missing()))
+    if parts.missing(*job.shard):
+        _check(job, lines, teachers, say)
+        with parts.shard(*job.shard, identity):
+            # Asked again, in this order: whoever joins says so before the blocks go, and they may have gone just now.
+            missing = parts.missing(*job.shard)
+            if missing and finished(job, identity) is None:
+                _translate(job, lines, teachers, parts, missing, progress)
+    count = sum(len(_lines(job, lines, block)) for block in parts.of_shard(*job.shard))
+    pause = partial(progress, count, count)
+    made = False
+    with parts.joining(pause) as all_there:
+        done = finished(job, identity)  # another shard may have been faster
+        if done is None and all_there:
+            original = _read_target(job, len(lines))
+            done, made = join(job, lines, original, teachers, identity, parts, say, pause), True
+    if done is None:
+        return Outcome(None, missing=len(parts.missing()))
+    parts.remove()
+    return Outcome(done, made=made)
 
 
 def _read(file: Path) -> list[str]:
@@ -113,27 +120,41 @@ def _read_target(job: Job, count: int) -> list[str] | None:
 
 def _identity(job: Job, lines: list[str], teachers: Sequence[Teacher]) -> dict[str, Any]:
     """All that decides the bytes of the output."""
-    source = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    source = hashlib.sha256()
+    for line in lines:
+        source.update(f"{line}\n".encode())
     made_by = {"teachers": [teacher.identity for teacher in teachers], **asdict(job.settings), "block": job.block}
-    return {"source_sha256": source, "lines": len(lines), **made_by}
+    return {"source_sha256": source.hexdigest(), "lines": len(lines), **made_by}
+
+
+def _check(job: Job, lines: list[str], teachers: Sequence[Teacher], say: Say) -> None:
+    """Raises UserError, before anything is written, for teachers or text that should not be distilled."""
+    teaching.check(teachers, job.settings)
+    if not job.allow_held_out:
+        check_training_text(job.source, lines, teachers, say)
+    if not job.allow_language:
+        for teacher in teachers:
+            check_language(job.source, lines, teacher, say)
+
+
+def _lines(job: Job, lines: list[str], block: int) -> list[str]:
+    return lines[block * job.block : (block + 1) * job.block]
 
 
 def _translate(
-    job: Job, lines: list[str], teachers: Sequence[Teacher], parts: Parts, missing: list[int], say: Say,
+    job: Job, lines: list[str], teachers: Sequence[Teacher], parts: Parts, missing: list[int],
     progress: Callable[[int, int], None],
 ) -> None:  # fmt: skip
     """Makes the missing blocks of a shard."""
-    translators = teaching.load(teachers, job.settings, say)
-    for teacher, translator in zip(teachers, translators):
-        sample = lines[: max(job.block, BLOCK)]
-        check_language(job.source, sample, teacher.folder, translator.config, translator.vocabularies, say)
-    blocks = {block: lines[block * job.block : (block + 1) * job.block] for block in parts.of_shard(*job.shard)}
-    total = sum(map(len, blocks.values()))
-    done = total - sum(len(blocks[block]) for block in missing)
+    translators = teaching.load(teachers, job.settings)
+    sizes = {block: len(_lines(job, lines, block)) for block in parts.of_shard(*job.shard)}
+    total = sum(sizes.values())
+    done = total - sum(sizes[block] for block in missing)
     for block in missing:
         report = partial(_advance, progress, done, total)
-        parts.write(block, _block(job.settings, translators, blocks[block], block * job.block, report))
-        done += len(blocks[block])
+        result = _block(job.settings, translators, _lines(job, lines, block), block * job.block, report)
+        parts.write(block, result)
+        done += sizes[block]
     progress(done, total)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from natjax import atomic
-from natjax.config import validate
+from natjax.config import Config, validate
+from natjax.data.vocab import Vocabularies
 from natjax.distillation.job import Settings
 from natjax.errors import CheckpointError, UserError
 from natjax.training import checkpoint, workdir
@@ -24,11 +25,17 @@ class Teacher(NamedTuple):
 
     Attributes:
         folder: its workdir.
+        config: its run's.
+        vocabularies: its run's.
+        place: the folder of its weights.
         identity: what decides its translations: checksums of the config, the weights and the vocabularies.
         about: what else to know: name of the workdir, name of the weights, their BLEU on the validation set.
     """
 
     folder: Path
+    config: Config
+    vocabularies: Vocabularies
+    place: Path
     identity: dict[str, Any]
     about: dict[str, Any]
 
@@ -46,7 +53,7 @@ def identify(folder: str | Path, say: Say) -> Teacher:
 
     Args:
         folder: the workdir.
-        say: told of damaged weights that are passed over.
+        say: told of damaged weights that are passed over, and of a training that is not finished.
 
     Raises:
         WorkdirError: not a workdir, or one without a checkpoint.
@@ -54,9 +61,12 @@ def identify(folder: str | Path, say: Say) -> Teacher:
         VocabularyError: the vocabulary is missing.
     """
     folder = Path(folder)
-    workdir.load_config(folder)
-    vocabularies = workdir.Vocabularies.load(folder)
+    config = workdir.load_config(folder)
+    vocabularies = Vocabularies.load(folder)
     place = _weights(folder, say)
+    averages = (folder / "checkpoints" / name / checkpoint.CHECKSUMS for name in workdir.AVERAGES)
+    if not any(map(Path.is_file, averages)):
+        say(f"{folder}: its training is not finished (no averages); its latest checkpoint translates, {place.name}")
     info = checkpoint.read_info(place)
     identity = {
         "config_sha256": atomic.sha256(folder / "config.json"),
@@ -64,73 +74,113 @@ def identify(folder: str | Path, say: Say) -> Teacher:
         "vocabulary_sha256": hashlib.sha256(b"".join(v.model for v in vocabularies)).hexdigest(),
     }
     about = {"workdir": folder.resolve().name, "weights": place.name, "steps": info.get("steps", info.get("step"))}
-    return Teacher(folder, identity, {**about, "valid_bleu": info.get("bleu")})
+    return Teacher(folder, config, vocabularies, place, identity, {**about, "valid_bleu": info.get("bleu")})
 
 
 def _weights(folder: Path, say: Say) -> Path:
-    """The weights that `Translator.load` takes: the best that are whole."""
-    damaged: CheckpointError | None = None
+    """The best weights that are whole."""
+    damaged: list[CheckpointError] = []
     for place in workdir.best_weights(folder, say):
         try:
             checkpoint.verify(place)
-            return place
         except CheckpointError as error:
-            damaged = damaged or error
-    raise CheckpointError(f"{folder}: no usable weights (the best: {damaged}); train again in a new workdir")
+            damaged.append(error)
+            continue
+        for error in damaged:
+            say(f"{error}; using the next best weights, {place.name}")
+        return place
+    raise CheckpointError(f"{folder}: no usable weights (the best: {damaged[0]}); train again in a new workdir")
 
 
-def load(teachers: Sequence[Teacher], settings: Settings, say: Say) -> list["Translator"]:
-    """Loads the models.
+def check(teachers: Sequence[Teacher], settings: Settings) -> None:
+    """Whether teachers can search as is wanted, and choose among each other's translations.
 
     Raises:
-        UserError: they translate between different languages, or one cannot be loaded or cannot search so.
+        UserError: one cannot search so, or they translate between different languages, or their scores mean different
+            things.
     """
-    configs = [workdir.load_config(teacher.folder).data for teacher in teachers]
-    directions = [(data.source_language, data.target_language) for data in configs]
-    for teacher, direction in zip(teachers, directions):
-        if direction != directions[0]:
+    first = teachers[0]
+    for teacher in teachers:
+        kind = teacher.config.model.kind
+        if kind != "autoregressive" and settings.beam != 1:
+            raise UserError(f"{teacher.folder}: is {kind} and has no beam; give --beam 1")
+        if kind != "autoregressive" and settings.length_penalty != 1:
             raise UserError(
-                f"{teacher.folder}: translates {'-'.join(direction)}, but {teachers[0].folder} translates "
-                f"{'-'.join(directions[0])}; name teachers of one direction"
+                f"{teacher.folder}: is {kind}, its score is the mean of its frames; leave --length-penalty out"
             )
-    return [_translator(teacher.folder, settings, say) for teacher in teachers]
+        for what, of in (("translates", _direction), ("is scored by", _measure)):
+            if (theirs := of(teacher)) != (wanted := of(first)):
+                raise UserError(
+                    f"{teacher.folder}: {what} {theirs}, but {first.folder} {what} {wanted}; name teachers that agree"
+                )
+        if teacher.identity["vocabulary_sha256"] != first.identity["vocabulary_sha256"]:
+            raise UserError(
+                f"{teacher.folder}: has another vocabulary than {first.folder}, so their scores cannot be compared; "
+                "name teachers of one vocabulary"
+            )
 
 
-def _translator(folder: Path, settings: Settings, say: Say) -> "Translator":
-    """The model of a workdir with the search of the settings in place of its own."""
+def _direction(teacher: Teacher) -> str:
+    return f"{teacher.config.data.source_language}-{teacher.config.data.target_language}"
+
+
+def _measure(teacher: Teacher) -> str:
+    """Of what a teacher's score is the mean: scores of different things would let one teacher always win."""
+    config = teacher.config
+    if config.model.kind == "autoregressive":
+        return "token"
+    ratio = "" if config.objective.needs_length else f" at ratio {config.model.ratio:g}"
+    return f"frame of {config.objective.loss}{ratio}"
+
+
+def load(teachers: Sequence[Teacher], settings: Settings) -> list["Translator"]:
+    """Loads exactly the weights that were identified, to search as the settings say in place of their own config.
+
+    Raises:
+        UserError: weights are not as they were, or a model cannot search so.
+    """
+    return [_translator(teacher, settings) for teacher in teachers]
+
+
+def _translator(teacher: Teacher, settings: Settings) -> "Translator":
     from natjax.translator import Translator
 
-    config, vocabularies, params = workdir.load_model(folder, say)
-    if settings.beam == 1:
-        return Translator(config, vocabularies, params, decode="greedy")
-    if config.model.kind != "autoregressive":
-        raise UserError(f"{folder}: is {config.model.kind} and has no beam; give --beam 1")
-    decoding = replace(config.decoding, beam_size=settings.beam, length_penalty=settings.length_penalty)
-    config = replace(config, decoding=decoding)
-    validate(config)
-    return Translator(config, vocabularies, params, decode="beam")
+    config, way = teacher.config, "greedy"
+    if config.model.kind == "autoregressive":  # a beam of 1 is greedy, and scored as a wider one
+        decoding = replace(config.decoding, beam_size=settings.beam, length_penalty=settings.length_penalty)
+        config, way = replace(config, decoding=decoding), "beam"
+        validate(config)
+    params = workdir.load_params(teacher.place, config, teacher.vocabularies)
+    if atomic.sha256(teacher.place / checkpoint.CHECKSUMS) != teacher.identity["weights_sha256"]:
+        raise UserError(f"{teacher.place}: has changed since this run began; let its training end, and run this again")
+    return Translator(config, teacher.vocabularies, params, decode=way)
 
 
 def choose(translations: Sequence["Translation"], settings: Settings) -> tuple[list[Choice], dict[str, int]]:
-    """What one line takes.
+    """What one line takes. Each teacher offers as many as are wanted, those that it ranks first.
 
     Args:
         translations: one of each teacher.
         settings: how many are wanted, and the least score.
 
     Returns:
-        The best translations with different texts, best first, the first teacher's among equals; and how many were
-        left out, because another had the same text (`duplicates`) or for their score (`low_scores`).
+        The best translations with different texts, best first, the first teacher's among equals; and how many of those
+        looked at were left out, because another had the same text (`duplicates`) or for their score (`low_scores`).
     """
-    every = [
-        Choice(text, float(score), place)
-        for place, translation in enumerate(translations)
-        for text, score in zip(translation.n_best, translation.n_best_scores, strict=True)
-    ]
-    every.sort(key=lambda choice: -choice.score)  # stable
-    distinct = list({choice.text: choice for choice in reversed(every)}.values())[::-1]  # the best of each text
-    distinct.sort(key=lambda choice: -choice.score)
-    best = distinct[: settings.n_best]
+    offered, looked_at = [], 0
+    for place, translation in enumerate(translations):
+        own: dict[str, Choice] = {}
+        for text, score in zip(translation.n_best, translation.n_best_scores, strict=True):
+            if len(own) == settings.n_best:
+                break
+            looked_at += 1
+            own.setdefault(text, Choice(text, float(score), place))
+        offered += own.values()
+    offered.sort(key=lambda choice: -choice.score)  # stable
+    distinct: dict[str, Choice] = {}
+    for choice in offered:
+        distinct.setdefault(choice.text, choice)
+    best = list(distinct.values())[: settings.n_best]
     least = -math.inf if settings.minimum_score is None else settings.minimum_score
     kept = [choice for choice in best if choice.score >= least]
-    return kept, {"duplicates": len(every) - len(distinct), "low_scores": len(best) - len(kept)}
+    return kept, {"duplicates": looked_at - len(distinct), "low_scores": len(best) - len(kept)}

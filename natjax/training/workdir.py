@@ -170,11 +170,10 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabu
     """
     config = load_config(folder)
     vocabularies = Vocabularies.load(folder)
-    like = {"params": _parameters(config, vocabularies)}
     damaged: list[CheckpointError] = []
     for place in best_weights(folder, say):
         try:
-            params = checkpoint.load(place, like)["params"]
+            params = load_params(place, config, vocabularies)
         except CheckpointError as error:
             damaged.append(error)
             continue
@@ -184,10 +183,10 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[Config, Vocabu
     raise CheckpointError(f"{folder}: no usable weights (the best: {damaged[0]}); train again in a new workdir")
 
 
-def _parameters(config: Config, vocabularies: Vocabularies) -> PyTree:
-    """Shapes and dtypes of a config's parameters."""
+def load_params(place: Path, config: Config, vocabularies: Vocabularies) -> PyTree:
+    """The parameters of one of the `best_weights`. Raises CheckpointError if they are damaged, or of another model."""
     model = models.build(config, len(vocabularies.source), len(vocabularies.target))
-    return jax.eval_shape(lambda: models.init(model, 0))
+    return checkpoint.load(place, {"params": jax.eval_shape(lambda: models.init(model, 0))})["params"]
 
 
 def drop_averages(folder: Path) -> None:

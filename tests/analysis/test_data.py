@@ -8,7 +8,7 @@ import pytest
 
 from natjax.analysis import data
 from natjax.analysis.alignment import align
-from natjax.analysis.data import describe, tokens
+from natjax.analysis.data import compare, describe, tokens
 from natjax.cli import main
 from natjax.data.corpus import read_parallel
 from natjax.errors import DataError
@@ -45,9 +45,27 @@ def test_large_corpora_are_sampled_evenly(monkeypatch):
     monkeypatch.setattr(data, "MAX_PAIRS", 10)
     aligned = []
     monkeypatch.setattr(data, "align", lambda sources, targets: aligned.extend(sources) or align([], []))
-    report = describe([f"w{i}" for i in range(100)], ["x"] * 100)
+    report = describe(["w " * i for i in range(1, 101)], ["x"] * 100)
     assert report.aligned_pairs == 10
-    assert [row[0] for row in aligned] == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
+    assert list(map(len, aligned)) == [1, 12, 23, 34, 45, 56, 67, 78, 89, 100]
+
+
+def test_two_targets_are_compared_on_the_same_sentences(monkeypatch):
+    other = ["eine Katze schläft .", *TARGETS[1:4], "bleibt leer", ""]
+    one, two = compare(lambda: zip(SOURCES, TARGETS, other))
+    assert (one.pairs, one.aligned_pairs) == (two.pairs, two.aligned_pairs) == (6, 4)
+    assert one.conditional_entropy == describe(SOURCES[:4], TARGETS[:4]).conditional_entropy
+    assert two.conditional_entropy == describe(SOURCES[:4], other[:4]).conditional_entropy
+    assert (one.target_tokens, two.target_tokens) == (18, 19)
+    monkeypatch.setattr(data, "MAX_PAIRS", 2)
+    aligned = []
+    monkeypatch.setattr(
+        data, "align", lambda *sides: aligned.append([list(map(len, s)) for s in sides]) or align([], [])
+    )
+    compare(lambda: zip(SOURCES, TARGETS, other))
+    assert aligned == [[[4, 4], [4, 5]], [[4, 4], [4, 5]]]  # the first and the last with three sides
+    with pytest.raises(DataError, match="without a line"):
+        compare(lambda: [])
 
 
 def test_sides_of_different_length_and_none():

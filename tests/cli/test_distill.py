@@ -100,6 +100,18 @@ def test_held_out_text_unless_allowed(teacher, source, tmp_path, capsys):
     )
 
 
+def test_another_language_unless_allowed(teacher, source, tmp_path, capsys):
+    (_, targets), _ = read_corpus(tiny.small())
+    write(source, targets[:60])
+    assert main(options(teacher, source, tmp_path / "kd.de")) == 2
+    err = capsys.readouterr().err
+    assert "source and target swapped? --allow-language" in err
+    assert err.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["train.en"]
+    assert main(options(teacher, source, tmp_path / "kd.de", "--allow-language")) == 0
+    assert len((tmp_path / "kd.de").read_text().splitlines()) == 60
+
+
 def test_a_full_disk(teacher, source, tmp_path):
     """The parts lie on a disk of 64 kB that other files fill."""
     disk = tmp_path / "disk"

@@ -47,12 +47,12 @@ def test_samples_are_the_mean_and_draws_around_it(temperature):
         real = np.arange(16) < np.asarray(lengths)[:, None]
         best = np.where(real, log_probs.argmax(-1), 0).astype(np.int32)
         tokens, count = objective.collapse(jnp.asarray(best), lengths)
-        means = (log_probs.max(-1) * real).sum(1) / np.asarray(lengths)
-        found.append((np.asarray(means), np.asarray(tokens), np.asarray(count)))
+        sums = (log_probs.max(-1) * real).sum(1)
+        found.append((np.asarray(sums), np.asarray(tokens), np.asarray(count)))
     different = 0
     for row in range(4):
-        order = sorted(range(4), key=lambda sample, row=row: -found[sample][0][row])
-        np.testing.assert_allclose(out.n_best.scores[row], [found[s][0][row] for s in order], rtol=1e-3, atol=1e-4)
+        order = sorted(range(4), key=lambda sample, row=row: -found[sample][0][row])  # frames are as many for all
+        np.testing.assert_allclose(out.n_best.sums[row], [found[s][0][row] for s in order], rtol=1e-3, atol=1e-4)
         if temperature:
             assert out.n_best.tokens[row].tolist() == [found[s][1][row].tolist() for s in order]
             assert out.n_best.lengths[row].tolist() == [found[s][2][row] for s in order]

@@ -61,6 +61,18 @@ def test_the_best_of_all_candidates():
     assert choose([first], Settings())[0] == [Choice("a", -1.0, 0)]
 
 
+def test_a_teacher_offers_what_it_ranks_first():
+    # Of a line that was cut, its second translation may have the better score.
+    cut = SimpleNamespace(n_best=["a", "b", "a", "c"], n_best_scores=[-2.0, -1.0, -3.0, -4.0])
+    assert choose([cut], Settings()) == ([Choice("a", -2.0, 0)], {"duplicates": 0, "low_scores": 0})
+    assert choose([cut], Settings(n_best=2))[0] == [Choice("b", -1.0, 0), Choice("a", -2.0, 0)]
+    texts, left_out = choose([cut], Settings(n_best=3))
+    assert [choice.text for choice in texts] == ["b", "a", "c"]
+    assert left_out["duplicates"] == 1
+    assert choose([cut, said(b=-1.5)], Settings()) == ([Choice("b", -1.5, 1)], {"duplicates": 0, "low_scores": 0})
+    assert choose([cut, said(a=-1.5)], Settings()) == ([Choice("a", -1.5, 1)], {"duplicates": 1, "low_scores": 0})
+
+
 def test_among_equals_the_first_teachers():
     assert choose([said(a=-1.0), said(b=-1.0)], Settings())[0] == [Choice("a", -1.0, 0)]
     assert choose([said(a=-1.0), said(a=-1.0)], Settings())[0] == [Choice("a", -1.0, 0)]

@@ -1,26 +1,27 @@
 """Distilling as a library: what is written, kills between any two steps, shards, and what is refused."""
 
 import dataclasses
+import errno
+import fcntl
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
-import jax
 import pytest
-import tiny
 
-from natjax import atomic, models
-from natjax.analysis.data import DataReport, describe
-from natjax.config import to_json
-from natjax.data.vocab import Vocabularies
+from natjax import atomic
+from natjax.analysis.data import compare
 from natjax.distillation import run
 from natjax.distillation.job import Settings
 from natjax.distillation.parts import Parts
 from natjax.distillation.run import distill
 from natjax.errors import DataError, UserError
-from natjax.training import checkpoint, workdir
+from natjax.training import workdir
 from natjax.translator import Translator
 
 
@@ -43,7 +44,8 @@ def expected(teacher, text):
 def test_the_output_is_the_teachers_translation(teacher, job, text, expected, files):
     seen = []
     outcome, said = make(teacher, job, progress=lambda *done: seen.append(done))
-    assert (outcome.made, said) == (True, [])
+    assert outcome.made
+    assert said == ["joining 6 blocks", "measuring what distillation did to the data"]
     assert job.output.read_text(encoding="utf-8") == "".join(f"{line}\n" for line in expected)
     assert expected[0] == expected[-1] == ""
     assert sum(map(bool, expected)) > 30
@@ -61,8 +63,8 @@ def test_the_output_is_the_teachers_translation(teacher, job, text, expected, fi
     assert who["config_sha256"] == atomic.sha256(teacher / "config.json")
     assert about["seconds"] > 0
     assert about["sentences_per_second"] == pytest.approx(42 / about["seconds"], rel=0.01)
-    assert DataReport(**about["report"]["before"]) == describe(*text)
-    assert DataReport(**about["report"]["after"]) == describe(text[0], expected)
+    before, after = compare(lambda: zip(*text, expected))
+    assert (about["report"]["before"], about["report"]["after"]) == (before.as_dict(), after.as_dict())
 
 
 def test_again_is_already_done(teacher, job, monkeypatch):
@@ -95,9 +97,9 @@ def test_a_kill_after_any_block_and_resumed(teacher, job, expected, after):
     assert not Parts(job.output, 6).folder.exists()
 
 
-@pytest.mark.parametrize("step", ["describe", "write_text", "remove_folder"])
+@pytest.mark.parametrize("step", ["compare", "write_text", "remove_folder"])
 def test_a_kill_while_joining(teacher, job, expected, step, monkeypatch):
-    where = "natjax.distillation.join." + {"describe": "describe"}.get(step, f"atomic.{step}")
+    where = "natjax.distillation.join." + {"compare": "compare"}.get(step, f"atomic.{step}")
 
     def kill(path, *args):
         if step != "write_text" or path == job.about:
@@ -136,6 +138,130 @@ def test_one_process_a_shard(teacher, job):
             pass
     with parts.shard(1, 1, identity):
         pass
+
+
+def test_locks_are_on_files_that_are_open_for_writing(teacher, job, monkeypatch):
+    """NFS gives no others between hosts."""
+    locked = []
+
+    def flock(file, how):
+        descriptor = file if isinstance(file, int) else file.fileno()
+        assert stat.S_ISREG(os.fstat(descriptor).st_mode)
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        locked.append(Path(file.name).name)
+
+    monkeypatch.setattr("natjax.distillation.parts.fcntl.flock", flock)
+    assert make(teacher, job)[0].made
+    assert locked == ["1-of-1.lock", "join.lock"]
+
+
+@pytest.mark.parametrize("name", ["1-of-1.lock", "join.lock"])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(teacher, job, name, number, monkeypatch):
+    def flock(file, how):
+        if Path(file.name).name == name:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("natjax.distillation.parts.fcntl.flock", flock)
+    with pytest.raises(UserError, match=rf"{name}: cannot be locked \(.*\); name an --output on a file system"):
+        make(teacher, job)
+
+
+def test_a_folder_that_cannot_be_made(job, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    parts = Parts(job.output, 6)
+    with pytest.raises(UserError, match=r"kd\.de\.parts: cannot be written"), parts.shard(1, 1, {}):
+        pass
+
+
+def test_waiting_for_another_that_joins_can_be_stopped(teacher, job, monkeypatch):
+    monkeypatch.setattr("natjax.distillation.parts._LOOK", 0.001)
+    looks = []
+
+    def progress(*done):
+        looks.append(done)
+        if len(looks) > 100:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "join", raise_killed)
+        with pytest.raises(Killed):
+            make(teacher, job)
+    with (Parts(job.output, 6).folder / "join.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Killed):
+            make(teacher, job, progress=progress)
+    assert set(looks) == {(42, 42)}
+    assert not job.output.exists()
+    assert make(teacher, job)[0].made
+
+
+@pytest.mark.parametrize("moment", ["Parts.check", "_check", "Parts.shard", "Parts.joining"])
+def test_another_that_joins_meanwhile(teacher, job, moment, monkeypatch):
+    """A restart that looks while the last of the others ends: nothing is translated again, and nothing is wrong."""
+    with pytest.raises(Killed):
+        make(teacher, job, progress=lambda done, _: done <= 16 or raise_killed())
+    owner = Parts if "." in moment else run
+    name = moment.rpartition(".")[2]
+    before, others = getattr(owner, name), []
+
+    def after_the_others(*args):
+        if not others:
+            others.append(None)
+            others[0] = make(teacher, job)[0]
+            monkeypatch.setattr(run.teaching, "load", None)
+        return before(*args)
+
+    if moment == "Parts.joining":  # all blocks are there, but not joined
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "join", raise_killed)
+            with pytest.raises(Killed):
+                make(teacher, job)
+    monkeypatch.setattr(owner, name, after_the_others)
+    outcome, _ = make(teacher, job)
+    assert others[0].made
+    assert (outcome.made, outcome.metadata) == (False, others[0].metadata)
+    assert names(job.output.parent) == ["kd.de", "kd.de.json", "train.de", "train.en"]
+
+
+def test_one_block_at_a_time_is_joined(teacher, job, expected, monkeypatch):
+    class Block(dict):  # a plain one cannot be referred to weakly
+        pass
+
+    blocks, alive, read, seen = [], [], Parts.read, []
+
+    def noted(parts, number):
+        block = Block(read(parts, number))
+        blocks.append(weakref.ref(block))
+        alive.append(sum(each() is not None for each in blocks))
+        return block
+
+    monkeypatch.setattr(Parts, "read", noted)
+    make(teacher, job, progress=lambda *done: seen.append(done))
+    assert len(alive) == 3 * 6  # written, counted, aligned
+    assert max(alive) <= 2
+    assert seen.count((42, 42)) > 3 * 6  # a signal is heeded between any two
+    assert job.output.read_text(encoding="utf-8").split("\n")[:-1] == expected
+
+
+def test_a_stop_while_joining(teacher, job, expected):
+    for after in (1, 4, 9, 15, 17):
+        left = [after]
+
+        def progress(done, _, left=left):
+            left[0] -= done == 42
+            if left[0] < 0:
+                raise Killed
+
+        with pytest.raises(Killed):
+            make(teacher, job, progress=progress)
+        assert not list(job.output.parent.glob(".*"))
+        assert not job.about.exists()
+    assert make(teacher, job)[0].made
+    assert job.output.read_text(encoding="utf-8").split("\n")[:-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -299,6 +425,9 @@ def test_a_minimum_score_keeps_the_sides_aligned(teacher, job, text):
     sides = [file.read_text(encoding="utf-8").split("\n")[:-1] for file in (job.output_source, job.output)]
     assert list(zip(*sides)) == kept
     assert outcome.metadata["pairs"] == len(kept) == 22
+    lines = [i for i, t in enumerate(details) if not t.segments or t.n_best_scores[0] >= least]
+    before, after = compare(lambda: [(text[0][i], text[1][i], details[i].text) for i in lines])
+    assert outcome.metadata["report"] == {"before": before.as_dict(), "after": after.as_dict()}
     assert outcome.metadata["counts"]["dropped_lines"] == 20
     assert not make(teacher, job)[0].made
     job.output_source.unlink()
@@ -312,21 +441,6 @@ def test_a_minimum_score_that_none_reaches(teacher, job):
     job = dataclasses.replace(job, target=None, settings=settings, output_source=job.output.with_name("kd.en"))
     with pytest.raises(UserError, match="no translation has the score; lower --minimum-score"):
         make(teacher, job)
-
-
-@pytest.fixture(scope="module")
-def beamed(teacher, tmp_path_factory):
-    """An autoregressive teacher, never trained, with the first one's vocabulary and store."""
-    config = tiny.config(kind="autoregressive", decoder_layers=1)
-    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce", target_eos=True))
-    folder = tmp_path_factory.mktemp("teachers") / "autoregressive"
-    shutil.copytree(teacher, folder, ignore=lambda *_: ["checkpoints"])
-    vocabularies = Vocabularies.load(folder)
-    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
-    (folder / "config.json").write_text(to_json(config))
-    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
-    checkpoint.save(checkpoint.at(folder / "checkpoints", 1), {"params": params}, {"step": 1})
-    return folder, config
 
 
 def test_the_beam_of_the_settings(beamed, teacher, job, text):
@@ -343,17 +457,14 @@ def test_the_beam_of_the_settings(beamed, teacher, job, text):
     sides = [file.read_text(encoding="utf-8").split("\n")[:-1] for file in (job.output_source, job.output)]
     assert list(zip(*sides)) == expected
     assert len(expected) > 60
+    assert outcome.metadata["counts"]["duplicates"] > 0
+    # The report: each line once, before and after.
+    best = [t.text for t in peer.translate_with_details(text[0])]
+    before, after = compare(lambda: zip(*text, best))
+    assert outcome.metadata["report"] == {"before": before.as_dict(), "after": after.as_dict()}
+    assert before.pairs == after.pairs == 42
     assert outcome.metadata["teachers"][0]["valid_bleu"] is None
     other = dataclasses.replace(job, output=job.output.with_name("b"), output_source=job.output.with_name("b.en"))
     with pytest.raises(UserError, match="is nat and has no beam; give --beam 1"):
         make(teacher, other)
-
-
-def test_teachers_of_different_directions(beamed, teacher, job, tmp_path):
-    folder, config = beamed
-    turned = tmp_path / "turned"
-    shutil.copytree(folder, turned)
-    data = dataclasses.replace(config.data, source_language="de", target_language="en")
-    (turned / "config.json").write_text(to_json(dataclasses.replace(config, data=data)))
-    with pytest.raises(UserError, match=r"turned: translates de-en, but .* translates en-de"):
-        make([teacher, turned], job)
+    assert not list(job.output.parent.glob("b*"))
