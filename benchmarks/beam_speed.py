@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 VOCABULARY, SOURCES, PADDED, LENGTH = 32_000, (24, 32), 32, 28  # sources: fewest and most pieces, eos included
 BEAM, RATIO, LENGTH_PENALTY = 5, 2.0, 1.0
 SHARP = 0.25  # standard deviation of the token table: that of logits is √512 times as large
-RISE = 0.1  # a position, of eos's dimension in "differing"; it is 0 at position LENGTH
+RISE, ZERO = 0.008, 4  # of eos's dimension in "differing", a position, and where it is 0: it wins from about LENGTH on
 
 
 def weights(model, workload: str, seed: int):
@@ -60,8 +60,8 @@ def weights(model, workload: str, seed: int):
         (part["kernel"] if kernel == "out" else part)[..., 0] = 0.0
     table, positions = params["source_embedding"]["table"], params["decoder_positions"]["table"]
     table[:, 0] = 0.0
-    beyond = np.arange(len(positions)) - LENGTH
-    positions[:, 0] = np.where(beyond < 0, -1.0, 1.0) if workload == "equal" else RISE * beyond
+    place = np.arange(len(positions))
+    positions[:, 0] = np.where(place < LENGTH, -1.0, 1.0) if workload == "equal" else RISE * (place - ZERO)
     table[EOS] = np.eye(1, table.shape[1])[0] * 50.0
     # States resemble the vector of the last token, which is the output's, too: signs keep it from being repeated.
     sign = np.sign(generator.normal(size=table.shape[1]))
