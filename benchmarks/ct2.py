@@ -79,13 +79,16 @@ def score_difference(translator, peer: Peer, lines: list[str], length_penalty: f
     results = peer.results(lines, 32, return_scores=True, min_decoding_length=0)
     targets = [[*ids, EOS] for ids in peer.tokens(results)]
     sources = [[*ids, EOS] for ids in vocabularies.source.encode([normalise(line) for line in lines])]
-    model = models.build(config, len(vocabularies.source), len(vocabularies.target))
-    how = scoring.scorer(model, translator.objective, config)
-    ours = scoring.scores(how, translator.params, sources, targets, config.decoding.batch_frames, 8)
     # CTranslate2 answers an empty source without asking the model; at the limit a hypothesis is cut off, without eos.
     limit = peer.options["max_decoding_length"]
     whole = [i for i, source in enumerate(sources) if len(source) > 1 and len(targets[i]) <= limit]
-    return max(abs(results[i].scores[0] * ours[i].tokens ** (length_penalty - 1) - ours[i].mean) for i in whole)
+    model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    how, frames = scoring.scorer(model, translator.objective, config), config.decoding.batch_frames
+    ours = scoring.scores(how, translator.params, [sources[i] for i in whole], [[targets[i]] for i in whole], frames, 8)
+    return max(
+        abs(results[i].scores[0] * score.tokens ** (length_penalty - 1) - score.mean)
+        for i, (score,) in zip(whole, ours, strict=True)
+    )
 
 
 def main() -> None:
