@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from natjax.data.corpus import normalise
@@ -30,6 +31,9 @@ class Translation:
         n_best_scores: what they are ranked by: for an autoregressive beam, log-probabilities divided by
             length^length_penalty; for CTC's, the sum with language model and bonus; in noisy parallel decoding, the
             teacher's mean by token. Added up over segments.
+        n_best_ctc_scores: for CTC's beam, the log-probabilities that the model gives them; else empty. As the next one
+            in nats, and added up over segments.
+        n_best_lm_scores: those that the language model gives them; empty without one.
     """
 
     text: str
@@ -40,14 +44,17 @@ class Translation:
     segments: int
     n_best: list[str]
     n_best_scores: list[float]
+    n_best_ctc_scores: list[float]
+    n_best_lm_scores: list[float]
 
 
 class Hypothesis(NamedTuple):
-    """One translation of a segment: its pieces, what it is ranked by, and its log-probability."""
+    """One translation of a segment: its pieces, what it is ranked by, and what a search has added up to that."""
 
     tokens: list[int]
     score: float
-    sum: float
+    ctc_score: float | None = None
+    lm_score: float | None = None
 
 
 class Segment(NamedTuple):
@@ -61,9 +68,10 @@ class Segment(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """Lines as what is translated in one piece: source ids with eos, and the line that each belongs to."""
+    """Lines as what is translated in one piece: source ids with eos, the text, and the line that each belongs to."""
 
     sources: list[list[int]]
+    texts: list[str]
     owners: list[int]
     lines: int
 
@@ -89,16 +97,23 @@ def segments(lines: Sequence[str], vocabulary: Vocabulary, limit: int, on_cut: O
     """
     if isinstance(lines, str | bytes):
         raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
-    pieces = vocabulary.encode([normalise(line) for line in lines])
-    sources, owners = [], []
-    for line, ids in enumerate(pieces):
+    whole = [normalise(line) for line in lines]
+    sources, texts, owners = [], [], []
+    for line, ids in enumerate(vocabulary.encode(whole)):
         room = limit - 1  # and eos
         parts = cut(ids, vocabulary.pieces(ids), room) if len(ids) > room else [ids] if ids else []
         sources += [[*part, EOS] for part in parts]
+        texts += [whole[line]] if len(parts) == 1 else _texts(whole[line], parts, vocabulary)
         owners += [line] * len(parts)
         if on_cut and len(parts) > 1:
             on_cut(line, len(parts))
-    return Segments(sources, owners, len(pieces))
+    return Segments(sources, texts, owners, len(whole))
+
+
+def _texts(line: str, parts: list[list[int]], vocabulary: Vocabulary) -> list[str]:
+    """The text of each part of a line, with the characters that the vocabulary does not know."""
+    rest = iter(vocabulary.surfaces(line))
+    return ["".join(islice(rest, len(part))).strip() for part in parts]
 
 
 def cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:
@@ -126,7 +141,14 @@ def translation(parts: list[Segment], vocabulary: Vocabulary) -> Translation:
         segments=len(parts),
         n_best=[joined(vocabulary.decode([h.tokens for h in rank])) for rank in ranks],
         n_best_scores=[sum(h.score for h in rank) for rank in ranks],
+        n_best_ctc_scores=_summed([[h.ctc_score for h in rank] for rank in ranks]),
+        n_best_lm_scores=_summed([[h.lm_score for h in rank] for rank in ranks]),
     )
+
+
+def _summed(ranks: list[list[float | None]]) -> list[float]:
+    """The sum of each, or nothing where some have none."""
+    return [sum(rank) for rank in ranks if rank and None not in rank]
 
 
 def joined(texts: list[str]) -> str:
