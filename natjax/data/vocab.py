@@ -117,7 +117,7 @@ class Vocabulary:
 
     def surfaces(self, sentence: str) -> list[str]:
         """The text of each piece of a sentence as it stands there, of unknown ones too; joined they give it back."""
-        return [piece.surface for piece in self._processor.encode(sentence, out_type="immutable_proto").pieces]
+        return [piece.replace("▁", " ") for piece in self._processor.encode(sentence, out_type=str)]
 
     @cached_property
     def unknown_character(self) -> str:
