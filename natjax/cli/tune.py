@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--betas", type=_numbers(float), metavar="B,...", default=[-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
-        help="length bonuses to try (default: -0.5 to 3)",
+        help="length bonuses to try; with a negative one first, write --betas=-1,0 (default: -0.5 to 3)",
     )  # fmt: skip
     parser.add_argument(
         "--beams", type=_numbers(int), metavar="W,...", help="beams to try (default: decoding.ctc_beam_size alone)"

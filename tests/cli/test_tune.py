@@ -83,7 +83,7 @@ class Known:
 @pytest.mark.parametrize("search", ["grid", "coordinates"])
 def test_the_best_point_is_shown_starred_and_stored(model, capsys, monkeypatch, search):
     monkeypatch.setattr(tuning, "Tuner", Known)
-    words = command(model, "--betas", "-1,0,1,2", "--beams", "2,4,8", "--search", search)
+    words = command(model, "--betas=-1,0,1,2", "--beams", "2,4,8", "--search", search)
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.count("*") == 2 and "30.00*" in out and "BLEU with beam 4; * the best" in out
