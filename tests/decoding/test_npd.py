@@ -241,7 +241,7 @@ def test_the_teacher_s_time_counts(vocabularies):
             self.real, self.vocabularies = real, real.vocabularies
 
         def score_each(self, *asked):
-            time.sleep(0.3)
+            time.sleep(0.1)
             return self.real.score_each(*asked)
 
     teacher, _ = made(autoregressive(), vocabularies, 1, decode="greedy")
@@ -254,15 +254,14 @@ def test_the_teacher_s_time_counts(vocabularies):
     details = ours.translate_with_details(lines)
     passed = time.perf_counter() - started
     # Of the last batch, too, and of each once.
-    assert 0.3 * batches <= sum(detail.seconds for detail in details) <= passed
+    assert 0.1 * batches <= sum(detail.seconds for detail in details) <= passed
 
 
 def test_a_model_that_has_diverged_is_translated_with_all_the_same(vocabularies):
     teacher, _ = made(autoregressive(), vocabularies, 1, decode="greedy")
-    for way in ("npd", "npd+beam"):
-        ours, params = made(student(npd_samples=3), vocabularies, 0, decode=way, teacher=teacher)
-        broken = ours.with_params(jax.tree.map(lambda p: p * jnp.nan, params))
-        assert len(broken.translate(LINES)) == len(broken.translate_with_details(LINES)) == len(LINES)
+    ours, params = made(student(npd_samples=3), vocabularies, 0, decode="npd", teacher=teacher)
+    broken = ours.with_params(jax.tree.map(lambda p: p * jnp.nan, params))
+    assert len(broken.translate(LINES)) == len(broken.translate_with_details(LINES)) == len(LINES)
 
 
 def test_scores_of_several_targets_are_those_of_each(vocabularies):
