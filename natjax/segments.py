@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from natjax.data.corpus import normalise
@@ -32,6 +33,9 @@ class Translation:
             of an argmax, the mean by frame; in noisy parallel decoding, the teacher's mean by token. Of several
             segments, sums and lengths are added up before they are divided, so that a line that was cut has a score
             like any other; only there a later alternative may have a better one.
+        n_best_ctc_scores: for CTC's beam, the log-probabilities that the model gives them; else empty. As the next one
+            in nats, and added up over segments.
+        n_best_lm_scores: those that the language model gives them; empty without one.
     """
 
     text: str
@@ -42,20 +46,28 @@ class Translation:
     segments: int
     n_best: list[str]
     n_best_scores: list[float]
+    n_best_ctc_scores: list[float]
+    n_best_lm_scores: list[float]
 
 
 class Hypothesis(NamedTuple):
-    """One translation of a segment, ranked by sum / length^length_penalty; both add up over the segments of a line.
+    """One translation of a segment, ranked by sum / length^length_penalty.
+
+    All but tokens add up over the segments of a line.
 
     Attributes:
         tokens: its pieces.
         sum: its log-probability, nats; of a search over CTC's frames, with language model and bonus.
         length: of what that is a sum: tokens, eos included, or for an argmax frames.
+        ctc_score: of a search over CTC's frames, what the model alone gives; else None.
+        lm_score: what a language model gives; None without one.
     """
 
     tokens: list[int]
     sum: float
     length: int
+    ctc_score: float | None = None
+    lm_score: float | None = None
 
 
 class Segment(NamedTuple):
@@ -69,9 +81,10 @@ class Segment(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """Lines as what is translated in one piece: source ids with eos, and the line that each belongs to."""
+    """Lines as what is translated in one piece: source ids with eos, the text, and the line that each belongs to."""
 
     sources: list[list[int]]
+    texts: list[str]
     owners: list[int]
     lines: int
 
@@ -97,16 +110,23 @@ def segments(lines: Sequence[str], vocabulary: Vocabulary, limit: int, on_cut: O
     """
     if isinstance(lines, str | bytes):
         raise TypeError("lines is a single string, which would be translated letter by letter; give a list: [line]")
-    pieces = vocabulary.encode([normalise(line) for line in lines])
-    sources, owners = [], []
-    for line, ids in enumerate(pieces):
+    whole = [normalise(line) for line in lines]
+    sources, texts, owners = [], [], []
+    for line, ids in enumerate(vocabulary.encode(whole)):
         room = limit - 1  # and eos
         parts = cut(ids, vocabulary.pieces(ids), room) if len(ids) > room else [ids] if ids else []
         sources += [[*part, EOS] for part in parts]
+        texts += [whole[line]] if len(parts) == 1 else _texts(whole[line], parts, vocabulary)
         owners += [line] * len(parts)
         if on_cut and len(parts) > 1:
             on_cut(line, len(parts))
-    return Segments(sources, owners, len(pieces))
+    return Segments(sources, texts, owners, len(whole))
+
+
+def _texts(line: str, parts: list[list[int]], vocabulary: Vocabulary) -> list[str]:
+    """The text of each part of a line, with the characters that the vocabulary does not know."""
+    rest = iter(vocabulary.surfaces(line))
+    return ["".join(islice(rest, len(part))).strip() for part in parts]
 
 
 def cut(ids: list[int], pieces: list[str], limit: int) -> list[list[int]]:
@@ -134,11 +154,18 @@ def translation(parts: list[Segment], vocabulary: Vocabulary, length_penalty: fl
         segments=len(parts),
         n_best=[joined(vocabulary.decode([h.tokens for h in rank])) for rank in ranks],
         n_best_scores=[_score(rank, length_penalty) for rank in ranks],
+        n_best_ctc_scores=_summed([[h.ctc_score for h in rank] for rank in ranks]),
+        n_best_lm_scores=_summed([[h.lm_score for h in rank] for rank in ranks]),
     )
 
 
 def _score(rank: Sequence[Hypothesis], length_penalty: float) -> float:
     return sum(h.sum for h in rank) / max(1, sum(h.length for h in rank)) ** length_penalty
+
+
+def _summed(ranks: list[list[float | None]]) -> list[float]:
+    """The sum of each, or nothing where some have none."""
+    return [sum(rank) for rank in ranks if rank and None not in rank]
 
 
 def joined(texts: list[str]) -> str:

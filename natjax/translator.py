@@ -13,15 +13,17 @@ import numpy as np
 
 from natjax import lm as language_models
 from natjax import memory, models, objectives
+from natjax.choosing import Chooser, hypotheses
 from natjax.config import Config, DecodingConfig, validate
 from natjax.data.corpus import normalise
 from natjax.data.vocab import Vocabularies
-from natjax.decoding import npd, scoring, single_pass, ways
+from natjax.decoding import fields, scoring, ways
 from natjax.decoding.passes import Decoded, Hypotheses, Pass, arrays, on_cpu, passes, unpadded
 from natjax.decoding.shapes import CPU_ROWS, Shape, batches
 from natjax.errors import UserError
 from natjax.prefixes import forced
 from natjax.segments import Hypothesis, OnCut, Segment, Segments, Translation, joined, segments, translation
+from natjax.training import tuned
 from natjax.training import workdir as workdirs
 from natjax.typing import EOS, PyTree, TokenScorer
 
@@ -63,17 +65,18 @@ class Translator:
             vocabularies: of the run.
             params: the model's parameters; None where `with_params` is to give them.
             decode: see `load`.
-            lm: of the target's pieces, for a search with `decoding.lm_weight`.
+            lm: of the target's pieces; a search with `decoding.lm_weight` needs it.
             teacher: what chooses in noisy parallel decoding.
 
         Raises:
             UserError: see `load`.
         """
         self.way = ways.chosen(config, decode)
-        self.config, self.vocabularies, self._teacher = config, vocabularies, teacher
+        self.config, self.vocabularies = config, vocabularies
         self.objective = objectives.build(config)
         self._model = models.build(config, len(vocabularies.source), len(vocabularies.target))
         self._how = ways.build(self._model, self.objective, config, self.way, lm)
+        self._chooser = Chooser(teacher, vocabularies.target, self._how.tries) if teacher else None
         self.params = None if params is None else self._how.prepare(params)
 
     @classmethod
@@ -94,21 +97,27 @@ class Translator:
                 search, with a language model if `decoding.lm_weight` is not 0. "npd" and for CTC "npd+beam": noisy
                 parallel decoding with `decoding.teacher`, for models with latents or a length to predict.
             decoding: fields of the config's decoding section, in place of what it says.
-            say: told of damaged weights that are passed over; a Python warning unless given.
+            say: told of damaged weights that are passed over, and of tuned weights that were tuned for another search;
+                a Python warning unless given.
 
         Raises:
             WorkdirError: something that translating needs is not there.
             CheckpointError: the weights are damaged.
-            ConfigError: a field of `decoding` is out of range, or not for this model.
+            ConfigError: a field of `decoding` is out of range, or changes nothing for this model and way of decoding.
             UserError: a way of decoding that does not exist, or not for this model.
         """
         config, vocabularies, params = workdirs.load_model(Path(path), say)
-        tuned = workdirs.tuned(Path(path))
-        config = replace(config, decoding=replace(config.decoding, **{**tuned, **(decoding or {})}))
+        found = tuned.read(Path(path))
+        config = replace(config, decoding=replace(config.decoding, **{**found.fields, **(decoding or {})}))
         validate(config)
-        ways.check_applies(path, config, decoding or {})
         way = ways.chosen(config, decode)
-        lm = language_model(Path(path), config, vocabularies) if ways.uses_lm(config, way) else None
+        fields.check_given(path, config, way, decoding or {})
+        lm, fingerprint = None, None
+        if ways.uses_lm(config, way):
+            lm, fingerprint = language_model(Path(path), config, vocabularies)
+        if ways.searches_frames(config, way):
+            for doubt in tuned.doubts(Path(path), found, config.decoding, fingerprint):
+                say(doubt)
         teacher = _teacher(Path(path), config, say) if way.startswith("npd") else None
         return cls(config, vocabularies, params, decode=way, lm=lm, teacher=teacher)
 
@@ -127,7 +136,7 @@ class Translator:
         shapes = list(dict.fromkeys(shape for shape, _ in self._plan(self._segments(lines).sources)))
         for shape in shapes:
             jax.block_until_ready(self._how.decode(self.params, *arrays(shape, [])))
-        if self._teacher:  # its shapes depend on what is translated
+        if self._chooser:  # its shapes depend on what is translated
             self.translate(lines)
         return len(shapes)
 
@@ -166,13 +175,15 @@ class Translator:
         parts = self._segments(lines, on_cut)
         begin = forced(prefixes, parts, self.config, self.vocabularies.target)
         texts = [""] * len(parts.sources)
-        keep = _tries if self._teacher else _essence
-        for done in self._passes(parts, prefixes=begin, keep=keep):
-            if self._teacher:
-                found = [ranked[0].tokens for ranked in self._ranked(parts, done.indices, done.results)]
-            else:
-                found = unpadded(*done.results, len(done.indices))
-            for index, text in zip(done.indices, self.vocabularies.target.decode(found), strict=True):
+
+        def finish(indices: list[int], kept: Any) -> list[list[int]]:
+            if self._chooser:
+                return self._chooser.best([parts.texts[i] for i in indices], kept)
+            return unpadded(*kept, len(indices))
+
+        keep = _tries if self._chooser else _essence
+        for done in self._passes(parts, prefixes=begin, keep=keep, finish=finish):
+            for index, text in zip(done.indices, self.vocabularies.target.decode(done.results), strict=True):
                 texts[index] = text
             if on_batch:
                 on_batch(len(done.indices))
@@ -206,37 +217,26 @@ class Translator:
         golden = None if golden_lengths is None else [golden_lengths[line] for line in parts.owners]
         begin = forced(prefixes, parts, self.config, self.vocabularies.target)
         results: list[Segment | None] = [None] * len(parts.sources)
-        for done in self._passes(parts, golden=golden, prefixes=begin):
-            for index, segment in zip(done.indices, self._outcomes(parts, done), strict=True):
-                results[index] = segment
+        finish = functools.partial(self._outcomes, parts)
+        for done in self._passes(parts, golden=golden, prefixes=begin, finish=finish):
+            for index, segment in zip(done.indices, done.results, strict=True):
+                results[index] = segment._replace(seconds=done.seconds)
             if on_batch:
                 on_batch(len(done.indices))
         target, length_penalty = self.vocabularies.target, self._how.length_penalty
         return [translation(some, target, length_penalty) for some in parts.by_line(results)]
 
-    def _outcomes(self, parts: Segments, done: Pass) -> list[Segment]:
-        out, count = done.results, len(done.indices)
-        if self._teacher:
-            ranked = self._ranked(parts, done.indices, out.n_best)
-            return [Segment(best[0].tokens, best[0].tokens, best[0].sum, done.seconds, best) for best in ranked]
-        tokens, frames = unpadded(out.tokens, out.lengths, count), unpadded(out.frames, out.frame_lengths, count)
+    def _outcomes(self, parts: Segments, indices: list[int], out: Decoded) -> list[Segment]:
+        """What came of a batch's sentences, but for its time."""
+        if self._chooser:
+            ranked = self._chooser.ranked([parts.texts[i] for i in indices], out.n_best)
+            return [Segment(best[0].tokens, best[0].tokens, best[0].sum, 0.0, best) for best in ranked]
+        tokens, frames = (unpadded(*pair, len(indices)) for pair in (out[:2], out[2:4]))
         found = []
-        for row in range(count):
+        for row in range(len(indices)):
             score = float(out.scores[row])
-            n_best = _hypotheses(out.n_best, row) if out.n_best else [Hypothesis(tokens[row], score, len(frames[row]))]
-            found.append(Segment(tokens[row], frames[row], score, done.seconds, n_best))
-        return found
-
-    def _ranked(self, parts: Segments, indices: list[int], tries: Hypotheses) -> list[list[Hypothesis]]:
-        """The tries of a batch in the teacher's order, each text once."""
-        of_row = [[h.tokens for h in _hypotheses(tries, row)] for row in range(len(indices))]
-        texts = [self.vocabularies.target.decode(some) for some in of_row]
-        sources = self.vocabularies.source.decode([parts.sources[i][:-1] for i in indices])
-        found = []
-        for some, told, ranked in zip(
-            of_row, texts, npd.rank(self._teacher, sources, texts, self._how.tries), strict=True
-        ):
-            found.append([Hypothesis(some[told.index(text)], score.sum, score.tokens) for text, score in ranked])
+            n_best = hypotheses(out.n_best, row) if out.n_best else [Hypothesis(tokens[row], score, len(frames[row]))]
+            found.append(Segment(tokens[row], frames[row], score, 0.0, n_best))
         return found
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[scoring.Score]:
@@ -314,21 +314,20 @@ class Translator:
         """Raises ConfigError for a search over CTC's frames that is wider than this model allows."""
         ways.check_search(decoding, self._model, self.objective)
 
-    def pruned(self, lines: Sequence[str], top_k: int) -> tuple[Segments, list[Pass]]:
+    def pruned(self, lines: Sequence[str]) -> tuple[Segments, list[Pass]]:
         """What a search over CTC's frames would look at.
 
         Args:
             lines: raw text.
-            top_k: tokens of each frame that are kept, and the blank.
 
         Returns:
             The lines' segments, and for each batch `Pruned` and the rows' numbers of frames.
 
         Raises:
-            ConfigError: there are not so many tokens, or `decoding.ctc_beam_size` is wider than they allow.
+            ConfigError: a search that is wider than the vocabulary or the frames allow.
         """
-        self.check_search(replace(self.config.decoding, ctc_top_k=top_k))
-        parts, prune = self._segments(lines), single_pass.make_prune(self._model, self.objective, top_k)
+        self.check_search(self.config.decoding)
+        parts, prune = self._segments(lines), ways.prune_of(self._model, self.objective, self.config)
         with self._memory_explained():
             return parts, list(passes(prune, self.params, self._plan(parts.sources), parts.sources))
 
@@ -355,16 +354,17 @@ class Translator:
         )
 
 
-def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> TokenScorer:
-    """The tables that a search asks. Raises UserError where there are none, or those of other pieces."""
+def language_model(path: Path, config: Config, vocabularies: Vocabularies) -> tuple[TokenScorer, str]:
+    """The tables that a search asks, and their fingerprint. Raises UserError: none there, or those of other pieces."""
     folder = Path(config.decoding.lm or path / "lm")
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no language model, but decoding.lm_weight is {config.decoding.lm_weight:g}; make one with "
-            f"`natjax lm train --model {path}`, name one with decoding.lm, or set decoding.lm_weight 0"
+            f"{folder}: no language model there; make one with `natjax lm train --model {path}`, or name another folder"
+            + (f"; or set decoding.lm_weight 0, it is {weight:g}" if (weight := config.decoding.lm_weight) else "")
         )
     # Once, and not with each batch.
-    return jax.device_put(language_models.load_tables(folder, vocabulary=vocabularies.target.fingerprint))
+    tables = jax.device_put(language_models.load_tables(folder, vocabulary=vocabularies.target.fingerprint))
+    return tables, language_models.fingerprint(folder)
 
 
 def _teacher(path: Path, config: Config, say: Callable[[str], None]) -> Translator:
@@ -387,9 +387,3 @@ def _tries(out: Decoded) -> Hypotheses:
 
 def _essence(out: Decoded) -> tuple[Any, Any]:
     return out.tokens, out.lengths
-
-
-def _hypotheses(found: Hypotheses, row: int) -> list[Hypothesis]:
-    """Those that exist; eos counts in their length."""
-    each = zip(found.tokens[row], found.lengths[row].tolist(), found.sums[row].tolist(), strict=True)
-    return [Hypothesis(tokens[:length].tolist(), sum, length + 1) for tokens, length, sum in each if sum > -np.inf]

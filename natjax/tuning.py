@@ -5,25 +5,23 @@ search, so that a point (α, β) costs a search and nothing else.
 """
 
 import io
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from natjax import atomic
-from natjax.config import DecodingConfig
+from natjax.config import DecodingConfig, validate
 from natjax.ctc import Pruned
-from natjax.decoding import ways
-from natjax.decoding.lattice import Search, Weights, best
+from natjax.decoding import fields, ways
+from natjax.decoding.lattice import Search, Weights, best, weights
 from natjax.errors import UserError
 from natjax.evaluation.metrics import Scores, score
 from natjax.segments import joined
-from natjax.training import workdir
+from natjax.training import tuned, workdir
 from natjax.translator import Translator, language_model
 from natjax.typing import Array, TokenScorer
 
@@ -70,10 +68,8 @@ class Tuner:
             **tokens: how BLEU tokenizes; see `metrics.score`.
         """
         self._translator, self._lm, self._references, self._tokens = translator, lm, references, tokens
-        decoding = translator.config.decoding
-        eos = decoding.score_eos and lm is not None
-        self._search = Search(0, decoding.ctc_top_k, decoding.length_bonus_form, eos)
-        self._parts, self._batches = translator.pruned(sources, decoding.ctc_top_k)
+        self._search = ways.search_of(translator.config, lm)
+        self._parts, self._batches = translator.pruned(sources)
         self._compiled: dict[int, Callable] = {}
 
     @property
@@ -82,15 +78,15 @@ class Tuner:
         return sum(compiled._cache_size() for compiled in self._compiled.values())
 
     def score(self, point: Point) -> Tried:
-        """The scores with a point's weights. Raises ConfigError for a beam that is too wide."""
+        """The scores with a point's weights. Raises ConfigError for a beam that is too wide, or a weight without lm."""
         beam = point.ctc_beam_size
         self._translator.check_search(replace(self._translator.config.decoding, ctc_beam_size=beam))
         if beam not in self._compiled:
             self._compiled[beam] = jax.jit(partial(_tokens, search=replace(self._search, beam_size=beam)))
-        weights = Weights(self._lm, jnp.float32(point.lm_weight), jnp.float32(point.length_bonus))
+        chosen = weights(self._lm, point.lm_weight, point.length_bonus)
         texts = [""] * len(self._parts.sources)
         for batch in self._batches:
-            tokens_BT, lengths_B = jax.device_get(self._compiled[beam](*batch.results, weights))
+            tokens_BT, lengths_B = jax.device_get(self._compiled[beam](*batch.results, chosen))
             rows = [tokens[:length].tolist() for tokens, length in zip(tokens_BT, lengths_B, strict=True)]
             decoded = self._translator.vocabularies.target.decode(rows[: len(batch.indices)])
             for index, text in zip(batch.indices, decoded, strict=True):
@@ -110,9 +106,9 @@ def grid(beams: Sequence[int], alphas: Sequence[float], betas: Sequence[float]) 
 
 
 def start(decoding: DecodingConfig, beams: Sequence[int], alphas: Sequence[float], betas: Sequence[float]) -> Point:
-    """The point nearest to what a config says."""
+    """The point nearest to what a config says, of equals the first."""
     return Point(
-        beams[0],
+        min(beams, key=lambda beam: abs(beam - decoding.ctc_beam_size)),
         min(alphas, key=lambda alpha: abs(alpha - decoding.lm_weight)),
         min(betas, key=lambda beta: abs(beta - decoding.length_bonus)),
     )
@@ -148,33 +144,69 @@ def coordinates(
             return
 
 
-def open_model(folder: Path, lm: str | None, say: Callable[[str], None]) -> tuple[Translator, TokenScorer | None]:
+class Opened(NamedTuple):
+    """What is tuned.
+
+    Attributes:
+        translator: of the model, greedy; its config's decoding section says how the search is to be compiled.
+        lm: the language model, or None.
+        fingerprint: of the language model, or None.
+    """
+
+    translator: Translator
+    lm: TokenScorer | None
+    fingerprint: str | None
+
+
+def open_model(folder: Path, decoding: Mapping[str, Any], say: Callable[[str], None]) -> Opened:
     """A workdir's model and language model.
 
     Args:
         folder: the workdir.
-        lm: folder of the language model; None: that of the config, or `lm` in the workdir, or none.
+        decoding: fields of the decoding section, in place of what was tuned before and what the config says. Without
+            `lm`, and where they name none, the language model is `lm` in the workdir, if it is there.
         say: see `Translator.load`.
 
     Raises:
-        UserError: the model has no search over CTC's frames, a language model that is named is not there, or one of
-            them cannot be used.
+        UserError: the model has no search over CTC's frames, a field changes nothing for that, a language model that
+            is named is not there, or one of them cannot be used.
     """
-    given = {"lm": lm} if lm else {}
-    translator = Translator.load(folder, decode="greedy", decoding=given, say=say)
-    config = translator.config
-    if config.model.kind != "nat" or "beam" not in ways.names(config):
+    config, vocabularies, params = workdir.load_model(folder, say)
+    if not ways.searches_frames(config, ways.names(config)[-1]):
         what = "autoregressive" if config.model.kind != "nat" else f"trained with {config.objective.loss}"
         raise UserError(f"{folder}: {what}, which has no frames to search; tune a model trained with ctc")
-    if not config.decoding.lm and not (folder / "lm").exists():
-        return translator, None
-    return translator, language_model(folder, config, translator.vocabularies)
+    section = replace(config.decoding, **{**tuned.read(folder).fields, **decoding})
+    config = replace(config, decoding=section)
+    validate(config)
+    # With weights that are not 0 all of the search's fields mean something.
+    weighted = replace(config, decoding=replace(section, lm_weight=1.0, length_bonus=1.0))
+    fields.check_given(folder, weighted, "beam", decoding)
+    translator = Translator(config, vocabularies, params)
+    if not section.lm and not (folder / "lm").exists():
+        if decoding.get("score_eos"):
+            raise UserError(f"{folder}: decoding.score_eos needs a language model; name one with --lm")
+        return Opened(translator, None, None)
+    return Opened(translator, *language_model(folder, config, vocabularies))
 
 
-def store(folder: Path, point: Point, lm: str | None) -> None:
-    """Writes what was found into the workdir, beside what else was tuned. Raises WorkdirError if it cannot."""
-    found = {**workdir.tuned(folder), **asdict(point), **({"lm": str(Path(lm).resolve())} if lm else {})}
-    atomic.write_text(folder / workdir.TUNED, json.dumps(found, indent=2) + "\n")
+def store(folder: Path, won: Tried, opened: Opened, about: Mapping[str, Any]) -> None:
+    """Writes what was found into the workdir, beside what else was tuned.
+
+    Args:
+        folder: the workdir.
+        won: the best point.
+        opened: what was tuned; all that the search was compiled with is kept beside the weights.
+        about: of the text.
+
+    Raises:
+        WorkdirError: it cannot be written.
+    """
+    config = opened.translator.config
+    names = ["ctc_top_k", "length_bonus_form", "score_eos"]
+    names += ["latent_temperature"] * (config.model.latents == "vae") + ["lm"] * bool(config.decoding.lm)
+    kept = {name: getattr(config.decoding, name) for name in names}
+    scores = {"bleu": won.scores.bleu, "bleu_signature": won.scores.bleu_signature}
+    tuned.write(folder, {**asdict(won.point), **kept}, {"lm": opened.fingerprint, **scores, **about})
 
 
 def heat_map(tried: Sequence[Tried]) -> bytes | None:

@@ -1,6 +1,7 @@
 """The translator: order, empty and over-long lines, batches of any size, details."""
 
 import dataclasses
+import re
 import time
 
 import jax
@@ -280,7 +281,8 @@ def test_fields_of_decoding_that_a_model_has_no_use_for(vocabularies, monkeypatc
         ("ctc", "blank_penalty", -1.0, "decoding.blank_penalty: must be from 0"),
         ("ctc", "length_multiplier", 1.1, "trained with ctc, which has no length to predict"),
         ("ctc", "latent_temperature", 0.5, "has no latents to draw; leave decoding.latent_temperature out"),
-        ("axe", "beam_size", 4, "has no beam"),
+        ("axe", "beam_size", 4, r"which has no autoregressive search; leave decoding\.beam_size out$"),
+        ("ctc", "beam_size", 4, r"leave decoding\.beam_size out; the width of the .* is decoding\.ctc_beam_size$"),
     ):
         kept = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss=loss))
         monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_, kept=kept: (kept, vocabularies, None))
@@ -288,6 +290,81 @@ def test_fields_of_decoding_that_a_model_has_no_use_for(vocabularies, monkeypatc
             Translator.load("runs/a", decoding={name: value})
     monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_: (config, vocabularies, None))
     assert Translator.load("runs/a", decoding={"blank_penalty": 0.75}).config.decoding.blank_penalty == 0.75
+
+
+VAE = {"latents": "vae", "latent_width": 3, "posterior_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("way", "given", "message"),
+    [
+        (
+            "greedy",
+            {"lm_weight": 0.4},
+            "greedy searches nothing; leave decoding.lm_weight out, or decode by beam or npd",
+        ),
+        ("greedy", {"length_bonus": 0.4}, "greedy searches nothing; leave decoding.length_bonus out"),
+        ("npd", {"ctc_beam_size": 4}, "npd searches nothing; leave decoding.ctc_beam_size out, or decode by beam"),
+        ("beam", {"lm": "x"}, "beam asks no language model while decoding.lm_weight is 0; leave decoding.lm out"),
+        ("beam", {"score_eos": True}, "beam asks no language model while decoding.lm_weight is 0"),
+        ("beam", {"length_bonus_form": "log"}, "beam adds no bonus while decoding.length_bonus is 0"),
+        ("beam", {"blank_penalty": 1.0}, "leave decoding.blank_penalty out, or decode by greedy or npd"),
+        ("npd+beam", {"blank_penalty": 1.0}, "sums over the alignments that the penalty makes up for"),
+        ("beam", {"npd_samples": 2}, "makes no tries to choose from; leave decoding.npd_samples out, or decode by npd"),
+        ("greedy", {"teacher": "x"}, "makes no tries to choose from; leave decoding.teacher out"),
+        ("npd", {"latent_temperature": 1.0}, "draws with decoding.npd_temperature"),
+    ],
+)
+def test_fields_of_decoding_that_a_way_has_no_use_for(vocabularies, monkeypatch, way, given, message):
+    config = tiny.config(**VAE)
+    monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_: (config, vocabularies, None))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Translator.load("runs/a", decode=way, decoding=given)
+
+
+def test_fields_that_a_way_has_a_use_for(vocabularies, monkeypatch):
+    monkeypatch.setattr("natjax.translator.workdirs.load_model", lambda *_: (tiny.config(**VAE), vocabularies, None))
+    for way, given in (
+        ("beam", {"lm_weight": 0.0, "ctc_beam_size": 3, "length_bonus": 1.0, "length_bonus_form": "log"}),
+        ("beam", {"latent_temperature": 1.0, "ctc_top_k": 4}),
+        ("greedy", {"latent_temperature": 1.0, "blank_penalty": 1.0, "max_source_length": 16}),
+    ):
+        loaded = Translator.load("runs/a", decode=way, decoding=given).config.decoding
+        assert {name: getattr(loaded, name) for name in given} == given
+
+
+def test_a_language_model_s_weight_needs_a_language_model(vocabularies):
+    config = tiny.config()
+    config = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, lm_weight=0.4))
+    with pytest.raises(ConfigError, match=r"decoding\.lm_weight: is 0.4, but no language model was given"):
+        Translator(config, vocabularies, None, decode="beam")
+    Translator(config, vocabularies, None, decode="greedy")
+
+
+def test_a_search_tells_each_part_of_its_scores(vocabularies, params):
+    table = jax.nn.log_softmax(jax.random.normal(jax.random.key(0), (len(vocabularies.target),)))
+    config = tiny.config()
+    fields = dict(lm_weight=0.5, length_bonus=0.25, ctc_beam_size=3)
+    weighted = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, **fields))
+    lines = [LINES[0], " ".join(LINES * 5), ""]
+    for translator in (
+        Translator(weighted, vocabularies, params, decode="beam", lm=tiny.Letters(table)),
+        Translator(dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, ctc_beam_size=3)),
+                   vocabularies, params, decode="beam"),
+    ):  # fmt: skip
+        alpha, beta = translator.config.decoding.lm_weight, translator.config.decoding.length_bonus
+        details = translator.translate_with_details(lines)
+        assert details[1].segments > 1
+        first, cut, empty = details
+        assert len(first.n_best_scores) == len(first.n_best_ctc_scores) == 3
+        assert len(first.n_best_lm_scores) == len(cut.n_best_lm_scores) == (3 if alpha else 0)
+        lm = first.n_best_lm_scores or [0.0] * 3
+        np.testing.assert_allclose(first.score, first.n_best_ctc_scores[0], rtol=1e-6)
+        rest = np.array(first.n_best_scores) - np.array(first.n_best_ctc_scores) - alpha * np.array(lm)
+        np.testing.assert_allclose(rest[0], beta * len(first.tokens), atol=1e-3)
+        assert empty.n_best_ctc_scores == empty.n_best_lm_scores == []
+    greedy = Translator(config, vocabularies, params).translate_with_details(lines)[0]
+    assert greedy.n_best_ctc_scores == greedy.n_best_lm_scores == []
 
 
 def test_too_little_memory_is_one_line():

@@ -3,8 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 import tiny
 from hypothesis import given
@@ -12,7 +10,9 @@ from hypothesis import strategies as st
 
 from natjax import models, tuning
 from natjax.data.prepare import read_corpus, train_vocabularies
+from natjax.errors import ConfigError
 from natjax.evaluation.metrics import score
+from natjax.training import tuned
 from natjax.translator import Translator
 from natjax.tuning import Point
 
@@ -47,24 +47,8 @@ def test_coordinates_end_where_no_line_is_better(alphas, betas, beams, data):
 
 
 def test_a_start_is_the_point_nearest_to_the_config():
-    decoding = dataclasses.replace(tiny.config().decoding, lm_weight=0.29, length_bonus=9.0)
-    assert tuning.start(decoding, [20, 5], [0.0, 0.2, 0.3], [0.0, 1.0]) == Point(20, 0.3, 1.0)
-
-
-class Letters:
-    """A language model that likes some tokens and has no memory, as a scorer on the device."""
-
-    def __init__(self, table):
-        self.table = table
-
-    def start(self):
-        return jnp.int32(0)
-
-    def score(self, state, token):
-        return self.table[token], state
-
-
-jax.tree_util.register_pytree_node(Letters, lambda lm: ((lm.table,), None), lambda _, children: Letters(*children))
+    decoding = dataclasses.replace(tiny.config().decoding, lm_weight=0.29, length_bonus=9.0, ctc_beam_size=6)
+    assert tuning.start(decoding, [20, 5, 1], [0.0, 0.2, 0.3], [0.0, 1.0]) == Point(5, 0.3, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +59,7 @@ def parts():
     network = models.build(config, len(vocabularies.source), len(vocabularies.target))
     params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
     table = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (len(vocabularies.target),)))
-    return config, vocabularies, params, Letters(table)
+    return config, vocabularies, params, tiny.Letters(table)
 
 
 def test_a_point_scores_what_translating_with_its_weights_gives(parts):
@@ -100,11 +84,42 @@ def test_a_heat_map_is_a_picture():
     )
 
 
-def test_what_is_found_is_stored_beside_what_was(tmp_path):
-    (tmp_path / "decoding.json").write_text('{"score_eos": true, "lm_weight": 0.9}')
-    tuning.store(tmp_path, Point(7, 0.25, 1.5), str(tmp_path / "lm"))
-    from natjax.training import workdir
+def test_all_that_the_search_was_compiled_with_is_stored(tmp_path, parts):
+    config, vocabularies, params, lm = parts
+    (tmp_path / "decoding.json").write_text('{"blank_penalty": 0.5, "lm_weight": 0.9}')
+    decoding = dataclasses.replace(config.decoding, length_bonus_form="log", score_eos=True, lm=str(tmp_path / "lm"))
+    translator = Translator(dataclasses.replace(config, decoding=decoding), vocabularies, params)
+    won = tuning.Tried(Point(7, 0.25, 1.5), score(["a b c d e"], [["a b c d f"]]))
+    tuning.store(tmp_path, won, tuning.Opened(translator, lm, "abc"), {"source": "valid.en"})
+    found = tuned.read(tmp_path)
+    assert found.fields == {
+        "blank_penalty": 0.5, "ctc_beam_size": 7, "lm_weight": 0.25, "length_bonus": 1.5, "ctc_top_k": 8,
+        "length_bonus_form": "log", "score_eos": True, "lm": str(tmp_path / "lm"),
+    }  # fmt: skip
+    assert found.about == {"lm": "abc", "bleu": won.scores.bleu, "bleu_signature": won.scores.bleu_signature,
+                           "source": "valid.en"}  # fmt: skip
 
-    expected = {"score_eos": True, "ctc_beam_size": 7, "lm_weight": 0.25, "length_bonus": 1.5}
-    assert workdir.tuned(tmp_path) == {**expected, "lm": str(tmp_path / "lm")}
-    assert np.isclose(workdir.tuned(tmp_path)["lm_weight"], 0.25)
+
+def test_a_weight_without_a_language_model_is_no_point(parts):
+    config, vocabularies, params, _ = parts
+    tuner = tuning.Tuner(Translator(config, vocabularies, params), None, LINES[:2], REFERENCES[:2])
+    with pytest.raises(ConfigError, match="no language model was given"):
+        tuner.score(Point(4, 0.5, 0.0))
+
+
+def test_tuning_draws_the_latents_that_translating_draws():
+    config = tiny.config(latents="vae", latent_width=3, posterior_layers=1)
+    config = dataclasses.replace(config, decoding=dataclasses.replace(config.decoding, ctc_top_k=8, ctc_beam_size=4))
+    (sources, targets), _ = read_corpus(config)
+    vocabularies = train_vocabularies((sources[:300], targets[:300]), config)
+    network = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    params = jax.tree.map(lambda p: p * 3, models.init(network, 0))
+    found = []
+    for temperature in (0.0, 3.0):
+        decoding = dataclasses.replace(config.decoding, latent_temperature=temperature)
+        drawn = dataclasses.replace(config, decoding=decoding)
+        texts = Translator(drawn, vocabularies, params, decode="beam").translate(LINES)
+        tuner = tuning.Tuner(Translator(drawn, vocabularies, params), None, LINES, REFERENCES)
+        assert tuner.score(Point(4, 0.0, 0.0)).scores == score(texts, REFERENCES)
+        found.append(texts)
+    assert found[0] != found[1]

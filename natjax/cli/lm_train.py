@@ -1,6 +1,7 @@
 """natjax lm train: estimates an n-gram model on a translation model's own training targets."""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ def describe(folder: Path, tables: "NgramTables") -> str:
     return f"{folder}: {made.ngrams:,} n-grams, {made.nbytes / 1e6:.1f} MB ({each:.1f} MB a million)"
 
 
+_LINES = 50_000
 _Text = tuple["np.ndarray", "np.ndarray"]
 
 
@@ -108,15 +110,16 @@ def _text(path: str, vocabulary: "Vocabulary") -> tuple[_Text, None, dict[str, A
 
     from natjax.data.corpus import normalise, read_lines
 
-    parts, lengths = [np.zeros(0, np.int32)], []
-    lines = [line for line in map(normalise, read_lines(path)) if line]
-    if not lines:
+    parts, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    raw = read_lines(path)
+    # Some lines at a time: normalised ones are copies, and Python's lists of ids take ten times the room of arrays.
+    for start in range(0, len(raw), _LINES):
+        rows = vocabulary.encode([line for line in map(normalise, raw[start : start + _LINES]) if line])
+        lengths.append(np.fromiter(map(len, rows), np.int64))
+        parts.append(np.fromiter(chain.from_iterable(rows), np.int32))
+    if sum(map(len, lengths)) == 1:
         raise LanguageModelError(f"{path}: holds no text; name another with --text")
-    for start in range(0, len(lines), 50_000):  # Python's lists of ids take ten times the room of arrays
-        rows = vocabulary.encode(lines[start : start + 50_000])
-        lengths += map(len, rows)
-        parts.append(np.fromiter((token for row in rows for token in row), np.int32))
-    return (np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)])), None, {"text": path}
+    return (np.concatenate(parts), np.cumsum(np.concatenate(lengths))), None, {"text": path}
 
 
 def _targets(folder: Path) -> tuple[_Text, _Text, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from natjax.config import DecodingConfig
@@ -23,11 +23,18 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "with a language model if --decoding.lm-weight is given or tuned; npd, npd+beam: several tries, of which a "
         "teacher chooses",
     )
+    add_fields(parser)
+
+
+def add_fields(parser: argparse.ArgumentParser, without: Iterable[str] = ()) -> None:
+    """Declares the fields of the decoding section, but those that the verb has options of its own for."""
     group = parser.add_argument_group(
         "decoding", "in place of what the model's config says; `natjax train CONFIG --fields` tells what each is"
     )
     hints = typing.get_type_hints(DecodingConfig)
     for field in dataclasses.fields(DecodingConfig):
+        if field.name in without:
+            continue
         # Same spelling as in `natjax train`.
         name, dest, hint = field.name.replace("_", "-"), _PREFIX + field.name, hints[field.name]
         if hint is bool:

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from natjax.cli.model import add_fields, decoding_of
 from natjax.errors import UserError
 
 if TYPE_CHECKING:
-    from natjax.translator import Translator
-    from natjax.tuning import Point, Tried
-    from natjax.typing import TokenScorer
+    from natjax.tuning import Opened, Point, Tried
 
 SUMMARY = "find language-model weight, length bonus and beam of the CTC search on validation text"
 EPILOG = """examples:
@@ -22,10 +21,11 @@ EPILOG = """examples:
   natjax translate --model W --decode beam < test.en                     # with what was found
 
 The model is run once over the text. A point is a beam, alpha (by which the language model's log-probability is
-multiplied) and beta (what each piece adds); it costs one search of all sentences, and no compilation but the first of
-its beam. By coordinates, the default, beta, alpha and beam are improved in turn until nothing changes; a grid tries
-all combinations. The best BLEU wins, of equals the first tried. What won is written to W/decoding.json, from where
-`translate`, `evaluate` and the next `tune` take it; all points go to stdout with --json.
+multiplied) and beta (what each piece adds); it costs one search of all sentences, and no compilation but that of one
+program for each beam and shape of a batch. By coordinates, the default, beta, alpha and beam are improved in turn until
+nothing changes; a grid tries all combinations. The best BLEU wins, of equals the first tried. What won is written to
+W/decoding.json with all that the search was compiled with (--decoding.*), from where `translate`, `evaluate` and the
+next `tune` take it; all points go to stdout with --json.
 
 Without a language model (W/lm, of `natjax lm train`, or --lm) alpha stays 0.
 """
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--betas", type=_numbers(float), metavar="B,...", default=[-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
-        help="length bonuses to try (default: -0.5 to 3)",
+        help="length bonuses to try; with a negative one first, write --betas=-1,0 (default: -0.5 to 3)",
     )  # fmt: skip
     parser.add_argument(
         "--beams", type=_numbers(int), metavar="W,...", help="beams to try (default: decoding.ctc_beam_size alone)"
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="F", help="write a heat map of BLEU over alpha and beta here (.png)")
     parser.add_argument("--dry-run", action="store_true", help="store nothing in the workdir")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    add_fields(parser, without=("ctc_beam_size", "lm_weight", "length_bonus", "lm"))
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
@@ -91,14 +92,16 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     set_up_jax()
     from natjax import atomic, tuning
 
-    translator, lm = tuning.open_model(Path(args.model), args.lm, _say)
-    bleu_metric(args.tokenize, compound_split=False, language=translator.config.data.target_language)
-    if lm is None:
+    given = decoding_of(args) | ({"lm": args.lm} if args.lm else {})
+    opened = tuning.open_model(Path(args.model), given, _say)
+    bleu_metric(args.tokenize, compound_split=False, language=opened.translator.config.data.target_language)
+    if opened.lm is None:
         _say("no language model, so alpha stays 0; `natjax lm train` makes one")
-    tried = _try_all(args, translator, lm, sources, [[line] for line in references])
+    tried = _try_all(args, opened, sources, [[line] for line in references])
     best = max(tried, key=lambda one: one.scores.bleu)
     if not args.dry_run:
-        tuning.store(Path(args.model), best.point, args.lm)
+        text = {"source": args.source, "reference": args.reference, "sentences": len(sources)}
+        tuning.store(Path(args.model), best, opened, text)
     if args.plot and (picture := tuning.heat_map(tried)):
         atomic.write_bytes(args.plot, picture, UserError)
     elif args.plot:
@@ -112,11 +115,7 @@ def _say(line: str) -> None:
 
 
 def _try_all(
-    args: argparse.Namespace,
-    translator: "Translator",
-    lm: "TokenScorer | None",
-    sources: list[str],
-    references: list[list[str]],
+    args: argparse.Namespace, opened: "Opened", sources: list[str], references: list[list[str]]
 ) -> "list[Tried]":
     from rich.console import Console
     from rich.progress import (
@@ -130,6 +129,7 @@ def _try_all(
 
     from natjax import tuning
 
+    translator, lm = opened.translator, opened.lm
     decoding, language = translator.config.decoding, translator.config.data.target_language
     beams = args.beams or [decoding.ctc_beam_size]
     alphas = args.alphas if lm is not None else [0.0]

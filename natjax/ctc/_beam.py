@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from natjax.ctc import _head, _prefixes, _problem
@@ -25,7 +26,7 @@ class BeamResult(NamedTuple):
     −inf for all three scores. A row with NaN or +inf within its length has NaN for all scores, and no tokens.
 
     Attributes:
-        tokens: i32[B, W, T], packed to the left and padded with 0.
+        tokens: i32[B, W, T], packed to the left and padded with 0; the end, where there is an end_id, left out.
         lengths: i32[B, W].
         scores: f32[B, W] (f64), ctc_scores + lm_weight · lm_scores + length_bonus · |y|, or · log max(|y|, 1).
         ctc_scores: f32[B, W] (f64), log of the mass of the alignments that were followed: at most log p(y), which is
@@ -47,6 +48,7 @@ class _Options(NamedTuple):
     top_k: int
     logarithmic: bool
     score_eos: bool
+    end_id: int | None = None
 
 
 def beam_search(
@@ -60,6 +62,7 @@ def beam_search(
     length_bonus: float | Array = 0.0,
     length_bonus_form: str = "linear",
     score_eos: bool = False,
+    end_id: int | None = None,
     blank_id: int = 0,
     implementation: Implementation = AUTO,
 ) -> BeamResult:
@@ -69,7 +72,8 @@ def beam_search(
     model and the bonus count once for each token that is new. Hannun et al. (2014), algorithm 1, with both kinds of
     mass in log space. Carries no gradient.
 
-    The program is compiled for shapes, beam_size, top_k, length_bonus_form and score_eos. The weights are values.
+    The program is compiled for shapes, beam_size, top_k, length_bonus_form, score_eos and end_id. The weights are
+    values.
 
     Args:
         logits_or_pruned: [B, T, V], unnormalised, as `ctc_loss`; or what `prune` or `linear_prune` made of them, whose
@@ -83,8 +87,11 @@ def beam_search(
         length_bonus: for each token (the paper's β).
         length_bonus_form: "linear" adds length_bonus · |y|, as the paper's code; "log" adds length_bonus ·
             log max(|y|, 1).
-        score_eos: whether lm scores the end of the sentence too, after the last frame. Where the frames emit EOS
-            themselves it is scored as any token.
+        score_eos: whether lm scores the end of the sentence too, after the last frame; not of those hypotheses that
+            have ended in end_id, since it has scored that token.
+        end_id: the token that ends a sentence, for frames that emit one: what a path emits behind it does not matter,
+            and it is neither given out nor counted in |y|. lm scores it once, as any token. A hypothesis that has
+            ended and one of the same tokens that has not are two. None: no token is special.
         blank_id: the id of the blank. Not read where `Pruned` is given.
         implementation: AUTO or SCAN.
 
@@ -94,7 +101,8 @@ def beam_search(
     Raises:
         TypeError: an array has the wrong kind of dtype.
         ValueError: shapes do not fit; an option is out of range; the beam is wider than all that T frames of top_k
-            tokens and the blank could give, (top_k + 1)^T; or an option asks for a language model, and there is none.
+            tokens and the blank could give, (top_k + 1)^T; or an option asks for a language model, and there is none:
+            score_eos, or an lm_weight that is not 0, or that is traced and may be anything.
 
     Example:
         Greedy decoding would give no token; but three of the four paths end in token 1.
@@ -111,10 +119,12 @@ def beam_search(
     resolve(implementation, (Implementation.SCAN,), Implementation.SCAN)
     if length_bonus_form not in FORMS:
         raise ValueError(f"length_bonus_form must be one of {', '.join(FORMS)}, got {length_bonus_form!r}")
-    if lm is None and (score_eos or (isinstance(lm_weight, int | float) and lm_weight != 0)):
+    if lm is None and (score_eos or isinstance(lm_weight, jax.core.Tracer) or np.any(np.asarray(lm_weight) != 0)):
         raise ValueError(f"{'score_eos' if score_eos else 'lm_weight'} needs a language model, but lm is None")
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if end_id is not None and (end_id < 0 or end_id == blank_id):
+        raise ValueError(f"end_id must be a token other than the blank, got {end_id}")
     pruned = logits_or_pruned
     if isinstance(pruned, Pruned):
         validate_pruned(*pruned)
@@ -125,7 +135,13 @@ def beam_search(
     _check_beam_size(beam_size, T, min(K, top_k))
     dtype = _head.accumulator(pruned.log_probs)
     weights = tuple(_scalar(name, x, dtype) for name, x in (("lm_weight", lm_weight), ("length_bonus", length_bonus)))
-    options = _Options(int(beam_size), min(K, top_k), length_bonus_form == "log", bool(score_eos))
+    options = _Options(
+        int(beam_size),
+        min(K, top_k),
+        length_bonus_form == "log",
+        bool(score_eos),
+        None if end_id is None else int(end_id),
+    )
     arrays = _problem.alike((lax.stop_gradient(pruned), logit_lengths.astype(jnp.int32), lm, weights))
     return _compiled(*arrays, options)
 
@@ -152,7 +168,7 @@ def _compiled(
     pruned: Pruned, logit_lengths_B: Array, lm: TokenScorer | None, weights: tuple[Array, Array], options: _Options
 ) -> BeamResult:
     T, dtype = pruned.tokens.shape[1], weights[0].dtype
-    ranking = Ranking(*weights, options.logarithmic)
+    ranking = Ranking(*weights, options.logarithmic, options.end_id)
     real_BT = jnp.arange(T, dtype=jnp.int32)[None, :] < logit_lengths_B[:, None]
     # Fails for NaN, too.
     usable_BT = (pruned.blank < jnp.inf) & jnp.all(pruned.log_probs < jnp.inf, axis=2)
@@ -168,17 +184,20 @@ def _compiled(
         _prefixes.beginning(logit_lengths_B, options.beam_size, lm, dtype),
         jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0), frames),
     )
-    ctc_BW, lm_BW = beam.mass(), beam.lm_scores
+    ctc_BW, lm_BW, ended_BW = beam.mass(), beam.lm_scores, ranking.ends(beam.last)
     if options.score_eos:
-        lm_BW = lm_BW + lm.score(beam.lm_states, jnp.full_like(beam.last, EOS))[0].astype(dtype)
-    score_BW, slot_BW = lax.top_k(ranking.scores(ctc_BW, lm_BW, beam.lengths), options.beam_size)
+        end_BW = lm.score(beam.lm_states, jnp.full_like(beam.last, EOS))[0].astype(dtype)
+        lm_BW = jnp.where(ended_BW, lm_BW, lm_BW + end_BW)
+    size_BW = beam.lengths - ended_BW.astype(jnp.int32)
+    score_BW, slot_BW = lax.top_k(ranking.scores(ctc_BW, lm_BW, size_BW), options.beam_size)
 
     live_BW = (score_BW > -jnp.inf) & ~broken_B[:, None]
     missing_B1 = jnp.where(broken_B, jnp.nan, -jnp.inf).astype(dtype)[:, None]
-    token_BWT = jnp.where(live_BW[..., None], _added(steps, slot_BW), NONE)
+    added_BWT = _added(steps, slot_BW)
+    token_BWT = jnp.where(live_BW[..., None] & ~ranking.ends(added_BWT), added_BWT, NONE)
     return BeamResult(
         packed(token_BWT, token_BWT != NONE),
-        jnp.where(live_BW, _prefixes.at(beam.lengths, slot_BW), 0),
+        jnp.where(live_BW, _prefixes.at(size_BW, slot_BW), 0),
         *(jnp.where(live_BW, x, missing_B1) for x in (score_BW, *(_prefixes.at(y, slot_BW) for y in (ctc_BW, lm_BW)))),
     )
 

@@ -16,6 +16,7 @@ length must agree in 64 bits: W²·T chances of 2⁻⁶⁴, 2·10⁻¹⁵ for a 
     a prefix that loses all mass         keeps its slot if there is room, and takes in what an extension brings again
     an extension without mass            never kept: there are W stays, and among equals they go first
     the language model says −inf         the extension has the rank −inf, as if without mass; but not at weight 0
+    a prefix that ends in end_id         is never extended; whatever frames say then is its stay, with probability 1
 """
 
 from typing import NamedTuple
@@ -40,11 +41,17 @@ class Ranking(NamedTuple):
         lm_weight: float[].
         length_bonus: float[].
         logarithmic: bool, not an array.
+        end_id: the token that ends a prefix and does not count in its length, not an array; None: there is none.
     """
 
     lm_weight: Array
     length_bonus: Array
     logarithmic: bool
+    end_id: int | None = None
+
+    def ends(self, token: Array) -> Array:
+        """Whether tokens are the end; bool of their shape."""
+        return jnp.zeros_like(token, bool) if self.end_id is None else token == self.end_id
 
     def scores(self, ctc: Array, lm: Array, lengths: Array) -> Array:
         """Scores of hypotheses, all arrays of one shape; −inf where there is no mass."""
@@ -61,7 +68,7 @@ class Prefixes(NamedTuple):
         log_blank: float[B, W], log mass of the paths that end in the blank.
         log_token: float[B, W], log mass of those that end in the last token.
         last: i32[B, W], the last token, or NONE.
-        lengths: i32[B, W], in tokens.
+        lengths: i32[B, W], in tokens, the end among them.
         hashes: two u32[B, W], of the tokens.
         parents: two u32[B, W], of the tokens but the last.
         lm_scores: float[B, W], log-probability of the tokens.
@@ -164,20 +171,29 @@ def _candidates(beam: Prefixes, frame: Frame, lm: TokenScorer | None, ranking: R
     # A token after the same one is a new one only if a blank lies between.
     extended_BWK = log_prob_BWK + jnp.where(repeats_BWK, beam.log_blank[:, :, None], mass_BW[:, :, None])
 
+    ended_BW = ranking.ends(beam.last)
+    extended_BWK = jnp.where(ended_BW[:, :, None], -jnp.inf, extended_BWK)
+
     # A stay takes in what its parent, if that is in the beam, would have become with the stay's last token.
     parent_BW, token_BW = _first(_is_child(beam)), _first(repeats_BWK)
     doubled_BW = at(beam.last, parent_BW, NONE) == beam.last
     handed_BW = jnp.where(doubled_BW, at(beam.log_blank, parent_BW, -jnp.inf), at(mass_BW, parent_BW, -jnp.inf))
-    stay_blank_BW = mass_BW + frame.blank[:, None]
-    stay_token_BW = log_add(beam.log_token, handed_BW) + at(frame.log_probs, token_BW, -jnp.inf)
+    stay_blank_BW = jnp.where(ended_BW, -jnp.inf, mass_BW + frame.blank[:, None])
+    token_log_prob_BW = at(frame.log_probs, token_BW, -jnp.inf)
+    stay_token_BW = jnp.where(
+        ended_BW,
+        log_add(beam.log_token, handed_BW + token_log_prob_BW),
+        log_add(beam.log_token, handed_BW) + token_log_prob_BW,
+    )
 
     lm_scores_BWK = jnp.broadcast_to(beam.lm_scores[:, :, None], (B, W, K))
     lm_states_BWK = jnp.broadcast_to(beam.lm_states[:, :, None], (B, W, K))
     if lm is not None:
         lm_log_prob_BWK, lm_states_BWK = lm.score(lm_states_BWK, tokens_BWK)
         lm_scores_BWK = lm_scores_BWK + lm_log_prob_BWK.astype(lm_scores_BWK.dtype)
-    stay_score_BW = ranking.scores(log_add(stay_blank_BW, stay_token_BW), beam.lm_scores, beam.lengths)
-    lengths_BWK = jnp.broadcast_to(beam.lengths[:, :, None] + 1, (B, W, K))
+    size_BW = beam.lengths - ended_BW.astype(jnp.int32)
+    stay_score_BW = ranking.scores(log_add(stay_blank_BW, stay_token_BW), beam.lm_scores, size_BW)
+    lengths_BWK = beam.lengths[:, :, None] + 1 - ranking.ends(tokens_BWK).astype(jnp.int32)
     score_BWK = ranking.scores(extended_BWK, lm_scores_BWK, lengths_BWK)
     score_BWK = jax.vmap(_left_out)(score_BWK, parent_BW, token_BW)
 

@@ -110,6 +110,20 @@ class Vocabulary:
         """Text of each row of ids. Padding, bos and eos are silent; an unknown piece reads ` ⁇ `."""
         return [self._processor.decode([int(i) for i in row]) for row in rows]
 
+    def text(self, ids: Iterable[int], unknown: str) -> str:
+        """As `decode`, of one row, but an unknown piece reads as this character and parts no words."""
+        pieces = (unknown if i == UNK else self._processor.id_to_piece(int(i)) for i in ids if i not in (PAD, BOS, EOS))
+        return "".join(pieces).replace("▁", " ").strip()
+
+    def surfaces(self, sentence: str) -> list[str]:
+        """The text of each piece of a sentence as it stands there, of unknown ones too; joined they give it back."""
+        return [piece.replace("▁", " ") for piece in self._processor.encode(sentence, out_type=str)]
+
+    @cached_property
+    def unknown_character(self) -> str:
+        """A character that is unknown here, and that `corpus.normalise` leaves as it is: one for private use."""
+        return next(c for c in map(chr, range(0xE000, 0xF900)) if UNK in self._processor.encode(c))
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, special ones included."""
         return [self._processor.id_to_piece(int(i)) for i in ids]

@@ -5,6 +5,7 @@ them as text, so that it may have another vocabulary. It is asked once for a bat
 the mean log-probability of a token, eos included (fairseq's reranker, as the official release uses it).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,9 +33,27 @@ def rank(
         room: most tries of a sentence; the teacher's program has room for so many, whatever differs.
 
     Returns:
-        Texts and their scores, the best first, among equals the one tried first.
+        Texts and their scores, the best first, among equals the one tried first. A score that is no number comes last.
     """
     texts = [list(dict.fromkeys(some)) for some in tries]
     scores = teacher.score_each(sources, texts, room)
     pairs = (zip(some, theirs, strict=True) for some, theirs in zip(texts, scores, strict=True))
-    return [sorted(each, key=lambda pair: -pair[1].mean) for each in pairs]
+    return [sorted(each, key=lambda pair: (math.isnan(pair[1].mean), -pair[1].mean)) for each in pairs]
+
+
+def best(teacher: Teacher, sources: Sequence[str], tries: Sequence[Sequence[str]], room: int) -> list[str]:
+    """The best text of each sentence, as `rank` has it; a sentence with but one costs the teacher nothing.
+
+    Args:
+        teacher: see `Teacher`.
+        sources: the sentences.
+        tries: their translations, at least one each.
+        room: see `rank`.
+    """
+    found = [some[0] for some in tries]
+    open_ = [place for place, some in enumerate(tries) if len(set(some)) > 1]
+    if open_:
+        ranked = rank(teacher, [sources[place] for place in open_], [tries[place] for place in open_], room)
+        for place, pairs in zip(open_, ranked, strict=True):
+            found[place] = pairs[0][0]
+    return found

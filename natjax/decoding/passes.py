@@ -23,11 +23,15 @@ class Hypotheses(NamedTuple):
         lengths: i32[B, W].
         sums: f32[B, W], nats, what adds up over the parts of a line: log-probabilities, not divided by any length; of a
             search over CTC's frames, with language model and bonus. −inf where there is no hypothesis.
+        ctc_scores: f32[B, W], of a search over CTC's frames, see `ctc.BeamResult`; None of what else there is.
+        lm_scores: f32[B, W], the same; None without a language model, too.
     """
 
     tokens: Array
     lengths: Array
     sums: Array
+    ctc_scores: Array | None = None
+    lm_scores: Array | None = None
 
 
 class Decoded(NamedTuple):
@@ -59,8 +63,8 @@ class Pass(NamedTuple):
 
     Attributes:
         indices: its sentences, row by row.
-        results: what was kept of `Decoded`, numpy arrays; rows beyond the sentences mean nothing.
-        seconds: the time that it took, divided by its sentences.
+        results: what `finish` has made of what was kept of `Decoded`.
+        seconds: the time that it took, that of `finish` included, divided by its sentences.
     """
 
     indices: list[int]
@@ -76,6 +80,7 @@ def passes(
     golden: Sequence[int] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     keep: Callable[[Decoded], Any] = lambda decoded: decoded,
+    finish: Callable[[list[int], Any], Any] = lambda indices, kept: kept,
 ) -> Iterator[Pass]:
     """Decodes batches, at most `AHEAD` of them under way, so that the device does not wait for the host.
 
@@ -87,6 +92,8 @@ def passes(
         golden: target lengths of the sentences, to override predicted ones.
         prefixes: pieces that the sentences' translations begin with, where `decode` takes such.
         keep: picks from `Decoded`; the rest stays on the device.
+        finish: what the host, or a teacher, still has to do: given the sentences and what was kept, numpy arrays whose
+            rows beyond the sentences mean nothing.
 
     Yields:
         The batches in the order of the plan.
@@ -107,7 +114,7 @@ def passes(
         while waiting and len(under_way) < AHEAD:
             under_way.append(begin(*waiting.popleft()))
         indices, results, started = under_way.popleft()
-        results = jax.device_get(results)
+        results = finish(indices, jax.device_get(results))
         # The device takes batches one after another: this one's time began when the one before it was done.
         began, free = max(started, free), time.perf_counter()
         yield Pass(indices, results, (free - began) / len(indices))

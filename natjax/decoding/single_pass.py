@@ -158,18 +158,19 @@ def make_decode(
     return jax.jit(decode)
 
 
-def make_prune(model: NAT, objective: Objective, top_k: int) -> Callable[..., tuple[Pruned, Array]]:
+def make_prune(model: NAT, objective: Objective, top_k: int, **tries: Any) -> Callable[..., tuple[Pruned, Array]]:
     """The compiled pass up to the search, for what searches the same frames again and again.
 
     Args:
         model: as `make_decode`.
         objective: its loss, one without a length.
         top_k: tokens of each frame that are kept, and the blank.
+        **tries: of `make_output`: temperature and seed of a single draw.
 
     Returns:
         `prune(params, source i32[B, S], source_lengths i32[B], None) -> (Pruned, frame_lengths i32[B])`.
     """
-    output = make_output(model, objective)
+    output = make_output(model, objective, **tries)
 
     @jax.jit
     def prune(

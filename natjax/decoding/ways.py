@@ -5,16 +5,13 @@ searched (beam), with latents or a length to predict a teacher can choose among 
 (npd+beam).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
+from typing import NamedTuple
 
 from natjax.config import Config, DecodingConfig
 from natjax.decoding import autoregressive, single_pass
-from natjax.decoding.lattice import Search, Weights
+from natjax.decoding.lattice import Search, weights
 from natjax.decoding.passes import Decode
 from natjax.decoding.shapes import CPU_ROWS, CPU_STEP_ROWS, rung
 from natjax.errors import ConfigError, UserError
@@ -69,9 +66,14 @@ def _described(config: Config) -> str:
     return f"a model trained with {config.objective.loss} {latents}"
 
 
+def searches_frames(config: Config, way: str) -> bool:
+    """Whether a way searches CTC's frames."""
+    return config.model.kind == "nat" and way.endswith("beam")
+
+
 def uses_lm(config: Config, way: str) -> bool:
     """Whether a way asks a language model."""
-    return config.model.kind == "nat" and way.endswith("beam") and config.decoding.lm_weight != 0
+    return searches_frames(config, way) and config.decoding.lm_weight != 0
 
 
 def build(model: Model, objective: Objective, config: Config, way: str, lm: TokenScorer | None) -> Way:
@@ -85,7 +87,8 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         lm: of the search, where `uses_lm` says so.
 
     Raises:
-        ConfigError: a search that is wider than the vocabulary or the frames allow.
+        ConfigError: a search that is wider than the vocabulary or the frames allow, or with a weight for a language
+            model that is not given.
     """
     decoding = config.decoding
     if config.model.kind == "autoregressive":
@@ -109,12 +112,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
     search = None
     if way.endswith("beam"):
         check_search(decoding, model, objective)
-        search = Search(
-            decoding.ctc_beam_size,
-            decoding.ctc_top_k,
-            decoding.length_bonus_form,
-            decoding.score_eos and lm is not None,
-        )
+        search = search_of(config, lm)
     decode = single_pass.make_decode(
         model,
         objective,
@@ -128,8 +126,7 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
         every_try=npd,
     )
     if search is not None:
-        weights = Weights(lm, jnp.float32(decoding.lm_weight), jnp.float32(decoding.length_bonus))
-        decode = partial(decode, weights=weights)
+        decode = partial(decode, weights=weights(lm, decoding.lm_weight, decoding.length_bonus))
 
     def frames(S: int) -> int:
         longest = 0
@@ -142,6 +139,30 @@ def build(model: Model, objective: Objective, config: Config, way: str, lm: Toke
     tries, length_penalty = lengths * samples if npd else 1, 0.0 if way == "beam" else 1.0
     hypotheses = decoding.ctc_beam_size if way == "beam" else tries
     return Way(decode, prepare, frames, tries, hypotheses, CPU_ROWS, length_penalty)
+
+
+def search_of(config: Config, lm: TokenScorer | None) -> Search:
+    """What a config's search is compiled for."""
+    decoding = config.decoding
+    return Search(
+        decoding.ctc_beam_size,
+        decoding.ctc_top_k,
+        decoding.length_bonus_form,
+        decoding.score_eos and lm is not None,
+        config.objective.target_eos,
+    )
+
+
+def prune_of(model: Model, objective: Objective, config: Config) -> Callable:
+    """`single_pass.make_prune`, of the very frames that the way "beam" searches."""
+    decoding = config.decoding
+    return single_pass.make_prune(
+        model,
+        objective,
+        decoding.ctc_top_k,
+        temperature=decoding.latent_temperature,
+        seed=config.training.seed,
+    )
 
 
 def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -> None:
@@ -158,40 +179,3 @@ def check_search(decoding: DecodingConfig, model: Model, objective: Objective) -
             f"decoding.ctc_beam_size: {decoding.ctc_beam_size} is wider than decoding.ctc_top_k allows, {most:,} for "
             f"{frames} frames; lower it, or raise decoding.ctc_top_k"
         )
-
-
-FIELDS = {
-    "blank_penalty": "blank to hold back", "length_candidates": "length to predict",
-    "length_multiplier": "length to predict", "npd_lengths": "length to predict",
-    "latent_temperature": "latents to draw", "npd_samples": "latents to draw", "npd_temperature": "latents to draw",
-    "teacher": "tries to choose from",
-    **dict.fromkeys(
-        ("ctc_beam_size", "ctc_top_k", "lm", "lm_weight", "length_bonus", "length_bonus_form", "score_eos"),
-        "frames to search",
-    ),
-    **dict.fromkeys(("beam_size", "length_penalty", "max_length_ratio"), "beam"),
-}  # fmt: skip
-"""Fields of the decoding section that are for some models only, and what the others lack."""
-
-
-def lacks(config: Config, field: str) -> str | None:
-    """What a model lacks for a field of its decoding section to mean anything; None: nothing."""
-    is_nat, needs_length = config.model.kind == "nat", config.objective.needs_length
-    has = {
-        "blank to hold back": is_nat and not needs_length,
-        "frames to search": is_nat and not needs_length,
-        "length to predict": is_nat and needs_length,
-        "latents to draw": config.model.latents == "vae",
-        "tries to choose from": any(name.startswith("npd") for name in names(config)),
-        "beam": not is_nat,
-    }
-    what = FIELDS.get(field)
-    return None if what is None or has[what] else what
-
-
-def check_applies(path: str | Path, config: Config, decoding: Mapping[str, Any]) -> None:
-    """Raises ConfigError if a field of the decoding section is given that changes nothing for a workdir's model."""
-    for name in decoding:
-        if what := lacks(config, name):
-            how = f"trained with {config.objective.loss}" if config.model.kind == "nat" else "autoregressive"
-            raise ConfigError(f"{path}: {how}, which has no {what}; leave decoding.{name} out")

@@ -6,7 +6,7 @@ from natjax.lm.estimate import Discounts, estimate
 from natjax.lm.layout import make_tables
 from natjax.lm.model import NgramModel, Perplexity, perplexity
 from natjax.lm.sentences import score_sentences
-from natjax.lm.storage import load_tables, save_tables
+from natjax.lm.storage import fingerprint, load_tables, save_tables
 from natjax.lm.tables import NgramTables, TableSizes, sizes
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Perplexity",
     "TableSizes",
     "estimate",
+    "fingerprint",
     "load_tables",
     "make_tables",
     "perplexity",

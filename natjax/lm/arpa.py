@@ -55,24 +55,29 @@ def write_arpa(path: str | Path, model: NgramModel, pieces: Sequence[str]) -> No
 
 
 def _write_sections(file: TextIO, model: NgramModel, words: list[str]) -> None:
-    tokens = np.flatnonzero(model.listed)
-    texts = [words[token] for token in tokens]
-    where = np.zeros(len(model.listed), np.int64)
-    where[tokens] = np.arange(len(tokens))
-    sections = [(texts, model.log_probs[tokens], model.backoffs[tokens])]
-    for level in model.levels:
-        context, token = np.divmod(level.keys, len(model.listed))
-        texts = [f"{texts[c]} {words[t]}" for c, t in zip(where[context].tolist(), token.tolist(), strict=True)]
-        where = np.arange(len(texts))
-        sections.append((texts, level.log_probs, level.backoffs))
-    for n, (texts, log_probs, backoffs) in enumerate(sections, 1):
+    """The n-grams of all orders, of which the texts of a block exist at a time."""
+    sections = [(model.log_probs, model.backoffs), *(level[1:] for level in model.levels)]
+    for n, (log_probs, backoffs) in enumerate(sections, 1):
         file.write(f"\n\\{n}-grams:\n")
-        probs = (log_probs.astype(np.float64) / LN10).tolist()
-        if n == len(sections):
-            file.writelines(f"{p:.9g}\t{text}\n" for p, text in zip(probs, texts, strict=True))
-        else:
-            weights = (backoffs.astype(np.float64) / LN10).tolist()
-            file.writelines(f"{p:.9g}\t{text}\t{b:.9g}\n" for p, text, b in zip(probs, texts, weights, strict=True))
+        numbers = np.flatnonzero(model.listed) if n == 1 else np.arange(len(log_probs))
+        for start in range(0, len(numbers), _BLOCK):
+            block = numbers[start : start + _BLOCK]
+            texts = [" ".join(map(words.__getitem__, row)) for row in _tokens(model, n, block).tolist()]
+            probs, weights = ((x[block].astype(np.float64) / LN10).tolist() for x in (log_probs, backoffs))
+            if n == len(sections):
+                file.writelines(f"{p:.9g}\t{text}\n" for p, text in zip(probs, texts, strict=True))
+            else:
+                lines = zip(probs, texts, weights, strict=True)
+                file.writelines(f"{p:.9g}\t{text}\t{b:.9g}\n" for p, text, b in lines)
+
+
+def _tokens(model: NgramModel, order: int, numbers: np.ndarray) -> np.ndarray:
+    """i64[rows, order], the tokens of n-grams, given by their numbers among those of their order."""
+    columns = []
+    for level in reversed(model.levels[: order - 1]):
+        numbers, token = np.divmod(level.keys[numbers], model.vocabulary_size)
+        columns.append(token)
+    return np.stack([numbers, *reversed(columns)], axis=1)
 
 
 def read_arpa(

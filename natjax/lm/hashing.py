@@ -24,7 +24,7 @@ class HashTable(NamedTuple):
     Attributes:
         seed: of `buckets`.
         buckets: how many.
-        slots: i64[n], the slot of each key, below buckets * WIDTH.
+        slots: i32[n] (i64 where there are so many), the slot of each key, below buckets * WIDTH.
     """
 
     seed: int
@@ -74,9 +74,10 @@ def build(state: np.ndarray, token: np.ndarray) -> HashTable:
 
 
 def _place(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray | None:
-    """i64[n] slots, or None where the buckets do not suffice."""
-    slots = np.full(len(first), -1, np.int64)
-    filled = np.zeros(count, np.int64)
+    """i32[n] slots (i64), or None where the buckets do not suffice."""
+    kind = np.int32 if count * WIDTH < 1 << 31 else np.int64
+    slots = np.full(len(first), -1, kind)
+    filled = np.zeros(count, np.int8)
     # Some keys at a time, each into the emptier of its buckets, as far as was known before this part.
     for start in range(0, len(first), count):
         part = np.arange(start, min(start + count, len(first)))
@@ -84,9 +85,10 @@ def _place(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray | No
         emptier = np.where(filled[other] < filled[one], other, one)
         left = _settle(part, emptier, slots, filled)
         _settle(left, np.where(emptier == one, other, one)[left - start], slots, filled)
-    owners = np.full(count * WIDTH, -1, np.int64)
-    left = np.flatnonzero(slots < 0)
-    owners[slots[slots >= 0]] = np.flatnonzero(slots >= 0)
+    owners = np.full(count * WIDTH, -1, np.int32)
+    left, there = np.flatnonzero(slots < 0), np.flatnonzero(slots >= 0).astype(np.int32)
+    owners[slots[there]] = there
+    del there
     return slots if _move(left, first, second, slots, owners) else None
 
 

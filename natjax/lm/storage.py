@@ -1,6 +1,7 @@
 """Tables in a folder: an .npy file an array, and metadata.json with what they are and each file's SHA-256."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,12 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unusable(path, f"a needed field is missing or of the wrong type ({error!r})") from None
     return metadata
+
+
+def fingerprint(folder: str | Path) -> str:
+    """16 hexadecimal digits that tell a folder's tables from any others. Raises LanguageModelError."""
+    files = read_metadata(folder)["files"]
+    return hashlib.sha256("".join(files[f"{name}.npy"]["sha256"] for name in _DTYPES).encode()).hexdigest()[:16]
 
 
 def _read(path: Path, files: dict[str, Any], dtype: str) -> np.ndarray:

@@ -13,17 +13,14 @@ from typing import Any
 import jax
 
 from natjax import atomic, models
-from natjax.config import Config, DecodingConfig, differing_fields, from_json, to_json
+from natjax.config import Config, differing_fields, from_json, to_json
 from natjax.data.vocab import Vocabularies
 from natjax.errors import BusyError, CheckpointError, WorkdirError
 from natjax.evaluation.report import commit, versions
 from natjax.training import checkpoint
-from natjax.typed import build
 from natjax.typing import PyTree
 
 AVERAGES = ("average-best", "average-last")
-
-TUNED = "decoding.json"
 
 # Fields that change nothing about the updates already made: validation decodes greedily, or by the autoregressive beam.
 FREE = {"training.log_every", *(f"decoding.{name}" for name in (
@@ -118,26 +115,6 @@ def load_config(folder: Path) -> Config:
         if not file.is_file():
             raise WorkdirError(f"{folder}: no config.json, so not a workdir; name a folder that `natjax train` made")
         return from_json(_text(file), str(file))
-
-
-def tuned(folder: Path) -> dict[str, Any]:
-    """Fields of the decoding section that `natjax tune` found for a workdir's model, in place of what its config says.
-
-    Raises:
-        WorkdirError: they cannot be read.
-        ConfigError: not JSON, an unknown field, or a value of the wrong type.
-    """
-    file = folder / TUNED
-    with _refused(folder):
-        if not file.is_file():
-            return {}
-        text = _text(file)
-    try:
-        tree = json.loads(text)
-    except ValueError:
-        raise WorkdirError(f"{file}: not valid JSON; run `natjax tune` again, or remove it") from None
-    checked = build(DecodingConfig, tree, str(file))
-    return {name: getattr(checked, name) for name in tree}
 
 
 @contextmanager

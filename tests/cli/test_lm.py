@@ -105,7 +105,8 @@ def test_other_text_and_another_folder(model, tmp_path, capsys, monkeypatch):
     assert query(monkeypatch, capsys, "--model", model, "--lm", tmp_path / "a/lm")[0] == 0
 
 
-def test_a_text_gives_what_the_store_of_it_gives(model, tmp_path):
+def test_a_text_gives_what_the_store_of_it_gives(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("natjax.cli.lm_train._LINES", 7)
     store, vocabularies = open_prepared(tiny.small(), model / "store")
     split = store.split("train")
     lines = vocabularies.target.decode(split.target(i) for i in range(split.rows))

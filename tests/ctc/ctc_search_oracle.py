@@ -98,6 +98,23 @@ def by_enumeration(log_probs, plain, alpha, beta, form, blank=0):
     return outputs
 
 
+def by_enumeration_to_the_end(log_probs, plain, alpha, beta, form, end=EOS):
+    """[(tokens, score, CTC score, LM score)] of every output up to its first `end`; those that lack it count apart."""
+    frames, vocabulary = log_probs.shape
+    masses = defaultdict(float)
+    for path in itertools.product(range(vocabulary), repeat=frames):
+        tokens = collapsed(path, 0)
+        ended = end in tokens
+        tokens = tokens[: tokens.index(end)] if ended else tokens
+        masses[tokens, ended] += math.exp(sum(log_probs[t, v] for t, v in enumerate(path)))
+    found = []
+    for (tokens, ended), mass in masses.items():
+        ctc = math.log(mass)
+        lm = plain((*tokens, end))[0] if ended else plain.final(tokens)
+        found.append((tokens, ctc + alpha * lm + bonus(len(tokens), beta, form), ctc, lm))
+    return found
+
+
 def by_dictionary(log_probs, plain, alpha, beta, form, beam_size, top_k, blank=0):
     """[(tokens, score, CTC score, LM score)], best first: prefix search over log_probs [T, V] in double precision."""
     beam = {(): (0.0, -math.inf)}

@@ -8,6 +8,7 @@ from ctc_search_oracle import (
     Plain,
     by_dictionary,
     by_enumeration,
+    by_enumeration_to_the_end,
     hypotheses,
     normalised,
     peaky,
@@ -50,6 +51,54 @@ def test_equals_the_sum_over_all_alignments(seed, problem, scale, score_eos, alp
         for tokens, *scores in found:
             np.testing.assert_allclose(scores, expected[tokens], rtol=1e-5, atol=1e-4)
         assert [score for _, score, *_ in found] == sorted((score for _, score, *_ in found), reverse=True)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    problem=st.sampled_from([(1, 3, "log"), (4, 4, "linear"), (5, 3, "log")]),
+    scale=st.sampled_from([0.1, 2.0, 8.0]),
+    score_eos=st.booleans(),
+    alpha=st.floats(0.0, 2.0),
+    beta=WEIGHTS,
+)
+def test_ends_where_all_alignments_have_their_first_end(seed, problem, scale, score_eos, alpha, beta):
+    random, (frames, vocabulary, form) = np.random.default_rng(seed), problem
+    logits = random.normal(size=(3, frames, vocabulary), scale=scale).astype(np.float32)
+    lengths = np.array([frames, *random.integers(0, frames + 1, 2)], np.int32)
+    lm = random_table(random, vocabulary)
+    result = ctc.beam_search(
+        jnp.asarray(logits), jnp.asarray(lengths), beam_size=vocabulary**frames, top_k=vocabulary - 1, lm=lm,
+        lm_weight=alpha, length_bonus=beta, length_bonus_form=form, score_eos=score_eos, end_id=2,
+    )  # fmt: skip
+    for row, length in enumerate(lengths):
+        plain = Plain(lm, score_eos)
+        expected = by_enumeration_to_the_end(normalised(logits[row, :length]), plain, alpha, beta, form)
+        found = hypotheses(result, row)
+        assert not any(2 in tokens for tokens, *_ in found)
+        assert sorted(tokens for tokens, *_ in found) == sorted(tokens for tokens, *_ in expected)
+        # With and without the end the tokens are the same: their masses tell.
+        found, expected = (sorted(some, key=lambda x: (x[0], round(x[2], 3))) for some in (found, expected))
+        for (_, *scores), (_, *theirs) in zip(found, expected, strict=True):
+            np.testing.assert_allclose(scores, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_a_wide_search_ends_where_the_greedy_path_does():
+    from natjax.objectives.base import until_eos
+
+    random = np.random.default_rng(11)
+    frames = random.choice(np.array([0, 0, 1, 2, 3, 4]), (6, 12))
+    frames[0] = [3, 0, 2, 2, 0, 4, 4, 0, 2, 1, 0, 1]
+    logits = jnp.asarray(random.normal(size=(6, 12, 5)) + 14 * np.eye(5)[frames], jnp.float32)
+    lengths = jnp.full(6, 12)
+    greedy, sizes = until_eos(*ctc.collapse(jnp.asarray(frames, jnp.int32), lengths))
+    plain = ctc.beam_search(logits, lengths, beam_size=20, top_k=4, length_bonus=0.1)
+    ended = ctc.beam_search(logits, lengths, beam_size=20, top_k=4, length_bonus=0.1, end_id=2)
+    np.testing.assert_array_equal(ended.tokens[:, 0], greedy)
+    np.testing.assert_array_equal(ended.lengths[:, 0], sizes)
+    assert (plain.lengths[:, 0] > sizes).any()
+    # Behind the end nothing costs: the mass is that of all paths that begin so.
+    assert ended.ctc_scores[0, 0] > plain.ctc_scores[0, 0]
 
 
 @pytest.mark.parametrize(

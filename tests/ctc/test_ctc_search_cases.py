@@ -237,8 +237,15 @@ def test_wrong_arguments_are_refused():
     assert ctc.beam_search(logits, lengths, top_k=2, beam_size=9).lengths.shape == (2, 9)
     with pytest.raises(ValueError, match=r"^beam_size must be at least 1, got 0$"):
         ctc.beam_search(logits, lengths, top_k=2, beam_size=0)
-    with pytest.raises(ValueError, match=r"^lm_weight needs a language model, but lm is None$"):
-        ctc.beam_search(logits, lengths, top_k=2, beam_size=2, lm_weight=0.4)
+    for weight in (0.4, np.float32(0.4), jnp.float32(0.4), np.float64("nan"), np.array([0.4])):
+        with pytest.raises(ValueError, match=r"^lm_weight needs a language model, but lm is None$"):
+            ctc.beam_search(logits, lengths, top_k=2, beam_size=2, lm_weight=weight)
+    with pytest.raises(ValueError, match=r"^lm_weight needs a language model, but lm is None"):
+        jax.vmap(lambda weight: ctc.beam_search(logits, lengths, top_k=2, beam_size=2, lm_weight=weight))(jnp.ones(2))
+    assert ctc.beam_search(logits, lengths, top_k=2, beam_size=2, lm_weight=jnp.float32(0)).lengths.shape == (2, 2)
+    for end_id in (0, -1):
+        with pytest.raises(ValueError, match=f"^end_id must be a token other than the blank, got {end_id}$"):
+            ctc.beam_search(logits, lengths, top_k=2, beam_size=2, end_id=end_id)
     with pytest.raises(ValueError, match=r"^score_eos needs a language model, but lm is None$"):
         ctc.beam_search(logits, lengths, top_k=2, beam_size=2, score_eos=True)
     with pytest.raises(ValueError, match=r"^length_bonus_form must be one of linear, log, got 'root'$"):

@@ -52,13 +52,15 @@ def theirs(log_probs, lm, weight, beam_size, top_k):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
-def test_best_hypotheses_and_scores_are_those_of_flashlight(alpha, bigrams, arpa):
-    # Frames as sure as these leave little outside either beam. Else both find less than there is, each its own share.
-    logits = 2.5 * peaky(9, ROWS, FRAMES, VOCABULARY, tokens=20, doubt=3.0)
+# The less sure the frames, the wider a beam that leaves little outside; else both find less than there is, each its own
+# share of that.
+@pytest.mark.parametrize(("sharpness", "doubt", "beam_size"), [(2.5, 3.0, 50), (1.5, 6.0, 100)])
+def test_best_hypotheses_and_scores_are_those_of_flashlight(alpha, sharpness, doubt, beam_size, bigrams, arpa):
+    logits = sharpness * peaky(9, ROWS, FRAMES, VOCABULARY, tokens=20, doubt=doubt)
     logits[:, :, 1:4] = -30.0
     logits[:, -1, 0] += 30.0  # it counts only those alignments that end alike
     log_probs = np.asarray(jax.nn.log_softmax(jnp.asarray(logits), axis=-1))
-    options, lm = {"beam_size": 50, "top_k": 20}, decoder.ZeroLM()
+    options, lm = {"beam_size": beam_size, "top_k": 20}, decoder.ZeroLM()
     if alpha:
         following = np.broadcast_to(np.arange(VOCABULARY, dtype=np.int32), bigrams.shape)
         scorer = TableScorer(jnp.asarray(bigrams, jnp.float32), jnp.asarray(following))
@@ -71,7 +73,10 @@ def test_best_hypotheses_and_scores_are_those_of_flashlight(alpha, bigrams, arpa
     result = ctc.beam_search(jnp.asarray(logits), jnp.full(ROWS, FRAMES), **options)
     ours = [hypotheses(result, row)[0][:2] for row in range(ROWS)]
     # Its probabilities are KenLM's, to base 10; and it takes two places for a prefix that ends in either way.
-    peer = theirs(log_probs, lm, alpha * np.log(10), 100, 20)
+    peer = theirs(log_probs, lm, alpha * np.log(10), 2 * beam_size, 20)
     assert np.mean([a == b for (a, _), (b, _) in zip(ours, peer, strict=True)]) >= 0.95
     np.testing.assert_allclose([score for _, score in ours], [score for _, score in peer], rtol=0, atol=0.05)
     assert len({tokens for tokens, _ in ours}) == ROWS
+    # The search has found them: the most probable tokens of the frames are others.
+    greedy = [collapsed(row.argmax(axis=-1).tolist(), 0) for row in log_probs]
+    assert np.mean([path == tokens for path, (tokens, _) in zip(greedy, peer, strict=True)]) < (0.1 if alpha else 0.9)

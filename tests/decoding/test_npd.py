@@ -1,6 +1,7 @@
 """Noisy parallel decoding: the tries against single passes by hand, the choice against the teacher's own scores."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,20 @@ import pytest
 import tiny
 
 from natjax import models
+from natjax.choosing import Chooser
 from natjax.config import to_json
+from natjax.data.corpus import normalise
 from natjax.data.prepare import read_corpus, train_vocabularies
-from natjax.decoding import npd
+from natjax.decoding import npd, scoring
+from natjax.decoding.passes import Hypotheses
 from natjax.decoding.scoring import Score
 from natjax.decoding.single_pass import make_decode
 from natjax.errors import ConfigError, UserError, WorkdirError
 from natjax.layers.noise import mix32, sentence_noise
+from natjax.segments import segments
 from natjax.training import checkpoint
 from natjax.translator import Translator
+from natjax.typing import EOS, UNK
 
 LINES = ["The old farmer sells the horse.", "", "The king sleeps.", "I know that the girl reads the newspaper."]
 LATENT = {"latents": "vae", "latent_width": 3, "posterior_layers": 1}
@@ -89,6 +95,18 @@ def test_each_text_is_asked_about_once_and_the_best_comes_first():
     assert teacher.asked == [(["x", "y", "z"], [["a", "c", "b"], [""], []], 4)]
 
 
+def test_where_there_is_nothing_to_choose_the_teacher_is_not_asked():
+    teacher = Fixed({"a": -3.0, "b": -1.0})
+    assert npd.best(teacher, ["x", "y", "z"], [["a", "a"], ["a", "b", "a"], [""]], 4) == ["a", "b", ""]
+    assert teacher.asked == [(["y"], [["a", "b"]], 4)]
+    assert npd.best(teacher, ["x", "y"], [["c", "c"], ["d"]], 4) == ["c", "d"] and len(teacher.asked) == 1
+
+
+def test_a_mean_that_is_no_number_comes_last():
+    ranked = npd.rank(Fixed({"a": np.nan, "b": -1.0, "c": -np.inf}), ["x"], [["a", "b", "c"]], 3)
+    assert [text for text, _ in ranked[0]] == ["b", "c", "a"]
+
+
 @pytest.fixture(scope="module")
 def vocabularies():
     (sources, targets), _ = read_corpus(tiny.config())
@@ -156,6 +174,96 @@ def test_the_teacher_chooses_by_its_mean(vocabularies, others, loss, decoding, t
     assert all(text in detail.n_best for text, detail in zip(plain.translate(LINES), details, strict=True))
 
 
+def as_tries(*sentences):
+    """`Hypotheses` of ids, all with a score."""
+    most, longest = max(map(len, sentences)), max(len(ids) for some in sentences for ids in some)
+    tokens = np.zeros((len(sentences), most, longest), np.int32)
+    lengths, scores = np.zeros(tokens.shape[:2], np.int32), np.full(tokens.shape[:2], -np.inf, np.float32)
+    for row, some in enumerate(sentences):
+        for place, ids in enumerate(some):
+            tokens[row, place, : len(ids)], lengths[row, place], scores[row, place] = ids, len(ids), -place
+    return Hypotheses(tokens, lengths, scores)
+
+
+def test_the_teacher_reads_the_pieces_that_nobody_knows(vocabularies, others):
+    teacher, params = made(autoregressive(), vocabularies, 1, decode="greedy")
+    sources, said = ["The ☃ king☃s sleeps."], ["Der ☃ König☃s schläft.", "Der König☃ schläft.", "☃ Der"]
+    tries = vocabularies.target.encode(said)
+    assert [ids.count(UNK) for ids in tries] == [2, 1, 1]
+    found = Chooser(teacher, vocabularies.target, 3).ranked(sources, as_tries(tries))[0]
+    # What scoring the very ids gives, without a text in between.
+    source = [[*vocabularies.source.encode(sources)[0], EOS]]
+    expected = scoring.scores(teacher._scorer, params, source, [[[*ids, EOS] for ids in tries]], 1024, 8)[0]
+    order = sorted(range(3), key=lambda place: -expected[place].mean)
+    assert [hypothesis.tokens for hypothesis, _ in found] == [tries[place] for place in order]
+    assert [score.tokens for _, score in found] == [expected[place].tokens for place in order]
+    np.testing.assert_allclose([s.sum for _, s in found], [expected[place].sum for place in order], rtol=1e-4)
+
+    # A teacher with another vocabulary does not know them, either.
+    stranger, _ = made(autoregressive(), others, 1, decode="greedy")
+    texts = Chooser(stranger, vocabularies.target, 3)._each(sources, as_tries(tries))[0]
+    assert [ids.count(UNK) for ids in others.target.encode([normalise(text) for text in texts])] == [2, 1, 1]
+
+
+def test_the_teacher_is_given_the_source_as_it_was_written(vocabularies, others):
+    real, _ = made(autoregressive(), others, 1, decode="greedy")
+    heard = []
+
+    class Listening:
+        vocabularies = real.vocabularies
+
+        def score_each(self, sources, targets, room=None):
+            heard.extend(sources)
+            return real.score_each(sources, targets, room)
+
+    ours, params = made(student(npd_samples=3, npd_temperature=3.0), vocabularies, 0, decode="npd", teacher=Listening())
+    lines = ["The ☃\u00a0king  sleeps.", "The old ☃armer sells the horse. " * 6]
+    details = ours.translate_with_details(lines)
+    assert details[1].segments > 1
+    assert sorted(heard, key=len)[0] == "The ☃ king sleeps."
+    assert heard.count("The ☃ king sleeps.") == 1 and len(heard) == 1 + details[1].segments
+    assert sum(text.count("☃armer") for text in heard) == 6
+    assert not any("?" in text or "⁇" in text for text in heard)
+
+
+def test_the_parts_of_a_cut_line_join_to_the_line(vocabularies):
+    line = normalise("The old ☃armer sells the ☃ horse. " * 6)
+    parts = segments([line, "", "A ☃ runs."], vocabularies.source, 20)
+    assert len(parts.texts) == len(parts.sources) > 3
+    assert " ".join(parts.texts[:-1]) == line and parts.texts[-1] == "A ☃ runs."
+    for ids, text in zip(parts.sources, parts.texts, strict=True):
+        assert vocabularies.source.encode([text])[0] == ids[:-1]
+
+
+def test_the_teacher_s_time_counts(vocabularies):
+    class Slow:
+        def __init__(self, real):
+            self.real, self.vocabularies = real, real.vocabularies
+
+        def score_each(self, *asked):
+            time.sleep(0.1)
+            return self.real.score_each(*asked)
+
+    teacher, _ = made(autoregressive(), vocabularies, 1, decode="greedy")
+    config = student(npd_samples=3, npd_temperature=3.0)
+    ours, _ = made(config, vocabularies, 0, decode="npd", teacher=Slow(teacher))
+    lines = [*LINES, *["A dog runs."] * 20]
+    ours.translate_with_details(lines)
+    batches = len(ours._plan(ours._segments(lines).sources))
+    started = time.perf_counter()
+    details = ours.translate_with_details(lines)
+    passed = time.perf_counter() - started
+    # Of the last batch, too, and of each once.
+    assert 0.1 * batches <= sum(detail.seconds for detail in details) <= passed
+
+
+def test_a_model_that_has_diverged_is_translated_with_all_the_same(vocabularies):
+    teacher, _ = made(autoregressive(), vocabularies, 1, decode="greedy")
+    ours, params = made(student(npd_samples=3), vocabularies, 0, decode="npd", teacher=teacher)
+    broken = ours.with_params(jax.tree.map(lambda p: p * jnp.nan, params))
+    assert len(broken.translate(LINES)) == len(broken.translate_with_details(LINES)) == len(LINES)
+
+
 def test_scores_of_several_targets_are_those_of_each(vocabularies):
     for model in (autoregressive(), tiny.config()):
         scorer, _ = made(model, vocabularies, 2)
@@ -215,7 +323,8 @@ def test_what_was_tuned_stands_in_for_the_config(tmp_path, vocabularies):
     load = Translator.load
     decoding = load(tmp_path / "student").config.decoding
     assert (decoding.length_bonus, decoding.ctc_beam_size, decoding.npd_samples) == (1.5, 7, 4)
-    assert load(tmp_path / "student", decoding={"ctc_beam_size": 3}).config.decoding.ctc_beam_size == 3
+    given = load(tmp_path / "student", decode="beam", decoding={"ctc_beam_size": 3})
+    assert given.config.decoding.ctc_beam_size == 3
     for text, error, message in (
         ("{", WorkdirError, "decoding.json: not valid JSON; run `natjax tune` again"),
         ('{"alpha": 1}', ConfigError, "unknown field 'alpha'"),

@@ -1,6 +1,7 @@
 """ARPA files: round trips, what other programs write, and every mistake with its line."""
 
 import gzip
+import tracemalloc
 
 import jax
 import numpy as np
@@ -68,6 +69,20 @@ def test_round_trip_keeps_every_bit(model, tmp_path, name):
     same(read_arpa(tmp_path / name, PIECES, progress=lambda *step: steps.append(step)), model)
     assert steps[-1] == (sum(model.counts),) * 2
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_writing_holds_a_block_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("natjax.lm.arpa._BLOCK", 100)
+    model = estimate(stream(*flat(corpus(1, 1500))), order=4, vocabulary_size=V)[0]
+    tracemalloc.start()
+    try:
+        write_arpa(tmp_path / "lm.arpa", model, PIECES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    same(read_arpa(tmp_path / "lm.arpa", PIECES), model)
+    # The texts of all n-grams, as Python's strings, would take several times the file.
+    assert peak < (tmp_path / "lm.arpa").stat().st_size / 2
 
 
 def written(tmp_path, text=SMALL, encoding="utf-8"):

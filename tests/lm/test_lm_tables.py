@@ -1,6 +1,7 @@
 """Tables on a device against the host and the definitions; the hash table; tables on disk."""
 
 import json
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -236,3 +237,18 @@ def test_folders_of_others_are_left_alone(saved):
         with pytest.raises(LanguageModelError, match="--output"):
             save_tables(folder, tables, vocabulary="abc", about={})
         assert sorted(saved.rglob("*")) == before
+
+
+def test_making_tables_takes_little_more_than_tables(monkeypatch):
+    model = estimate(stream(*flat(corpus(1, 8000))), order=5, vocabulary_size=V)[0]
+    expected = make_tables(model)
+    monkeypatch.setattr("natjax.lm.layout._PART", 1000)
+    tracemalloc.start()
+    try:
+        tables = make_tables(model)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    for a, b in zip(jax.tree.leaves(tables), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert peak < 2.5 * sizes(tables).nbytes
