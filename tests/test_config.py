@@ -144,9 +144,31 @@ def test_positions_must_reach():
         validate(config)
 
 
+def test_a_glancing_ratio_alone_stays_and_an_end_is_ramped_to():
+    alone = override(tiny.config(), ["--objective.glancing-ratio", "0.3"]).objective
+    assert (alone.glancing_ratio, alone.glancing_ratio_end) == (0.3, None)
+    ramp = override(tiny.config(), ["--objective.glancing-ratio-end", "0.3"])
+    assert (ramp.objective.glancing_ratio, ramp.objective.glancing_ratio_end) == (0.5, 0.3)
+    assert from_json(to_json(ramp)) == ramp
+    back = override(ramp, ["--objective.glancing-ratio-end", "None"])
+    assert back.objective.glancing_ratio_end is None
+
+
+def test_a_config_saved_when_the_end_of_the_glancing_ratio_was_a_number():
+    """Both 0.5 meant what None means now: such a run goes on."""
+    for ratio in (0.5, 0.3):
+        now = override(tiny.config(), ["--objective.glancing-ratio", str(ratio)])
+        saved = to_json(now).replace('"glancing_ratio_end": null', f'"glancing_ratio_end": {ratio}')
+        assert saved != to_json(now)
+        assert from_json(saved) == now and differing_fields(from_json(saved), now) == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('{"name": "x", "objective": {"glancing_ratio_end": "0.3"}}', "'0.3' is not float"),
+        ('{"name": "x", "objective": {"glancing_ratio_end": -1}}', "glancing_ratio_end: must be from 0 to 100"),
+        ('{"name": "x", "objective": {"glancing_ratio": null}}', "None is not float"),
         ("{", "not valid JSON"),
         ("[]", "expected an object"),
         ('{"name": "x", "modle": {}}', "unknown field 'modle'; did you mean model"),

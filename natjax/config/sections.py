@@ -157,11 +157,14 @@ class ObjectiveConfig:
     glancing: Literal["none", "rnd", "glat"] = "none"
     """Show the decoder some target tokens: as many as a first pass gets wrong ask for (glat), or at random (rnd)."""
     glancing_distance: Literal["hamming", "levenshtein"] = "hamming"
-    """How wrong the first pass is: frames that differ from the alignment (official release), or edits of its text."""
+    """For glat: frames of the first pass that differ from the alignment (official release), or edits of its text."""
     glancing_ratio: float = 0.5
     """f: how many tokens are shown per unit of distance (paper, appendix A; official release: 0.5)."""
-    glancing_ratio_end: float = 0.5
-    """f at the end of training, reached linearly (official release: constant)."""
+    glancing_ratio_end: float | None = None
+    """f at the end of training, reached linearly; None: f stays (official release)."""
+    glancing_random: Literal["uniform", "scaled"] = "uniform"
+    """For rnd: every number that leaves one place hidden is as likely (paper, section 3.4: l ~ U|y|); or as many as glat
+    shows at a distance that is uniform on 0 … T (official release)."""
     glancing_sampler: Literal["poisson", "deterministic"] = "poisson"
     """The number shown: drawn from a Poisson distribution (paper, equation 5), or its mean rounded down."""
     glancing_blanks: bool = True
@@ -186,6 +189,11 @@ class ObjectiveConfig:
     length_range: int = 32
     """The length classifier predicts N - S in [-length_range, length_range]."""
 
+    def __post_init__(self) -> None:
+        """One way to say that f stays: configs that were saved with the same f twice equal those that name it once."""
+        if self.glancing_ratio_end == self.glancing_ratio:
+            object.__setattr__(self, "glancing_ratio_end", None)
+
     @classmethod
     def paper(cls, **changes: Any) -> "ObjectiveConfig":
         """As the paper's text has it (sections 3.4, 4.1, appendix A), for runs of 300,000 updates.
@@ -194,14 +202,21 @@ class ObjectiveConfig:
         bits.
         """
         preset = dict(label_smoothing=0.01, normalizer="token_mean", target_eos=False,
-                      glancing_distance="levenshtein", free_bits_hold=0.03, free_bits_end=0.06)  # fmt: skip
+                      glancing_distance="levenshtein", glancing_random="uniform", free_bits_hold=0.03,
+                      free_bits_end=0.06)  # fmt: skip
         return cls(**{**preset, **changes})
 
     @classmethod
     def release(cls, **changes: Any) -> "ObjectiveConfig":
         """As the official release's command and code have it, for runs of 300,000 updates."""
-        preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming")
+        preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming",
+                      glancing_random="scaled")  # fmt: skip
         return cls.paper(**{**preset, **changes})
+
+    @property
+    def has_glancing_ratio(self) -> bool:
+        """Whether f decides how many tokens are shown."""
+        return self.glancing == "glat" or (self.glancing == "rnd" and self.glancing_random == "scaled")
 
     @property
     def needs_length(self) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from natjax import memory, models, objectives
 from natjax.config import Config, expand
 from natjax.data.feed import Feed
-from natjax.data.plan import Plan, choose_buckets, sequential
+from natjax.data.plan import Plan, sequential
 from natjax.data.prepare import open_prepared, prepare
 from natjax.data.store import Batch, Store
 from natjax.data.validation import ScoredText, validation_text
@@ -22,6 +22,7 @@ from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.objectives.training import Sums
 from natjax.training import checkpoint, warm_start, workdir
+from natjax.training.batches import training_plan
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
 from natjax.training.step import StepReport, make_loss, make_train_step, parameter_count, to_device
@@ -104,7 +105,7 @@ class _Run:
         self.store, self.vocabularies = _open_data(config, self.folder, self.watch.say)
         self.objective = objectives.build(config)
         train_split = self.store.split("train")
-        self.plan = _plan(config, self.store, self.objective.max_frames)
+        self.plan = training_plan(config, self.store)
         if self.plan.left_out:
             self.watch.say(f"{self.plan.left_out:,} training pairs fit no bucket and are left out")
         self.validation = validation_text(config)
@@ -345,21 +346,6 @@ def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tupl
     store, vocabularies = open_prepared(config, path)
     workdir.check_vocabularies(folder, vocabularies)
     return store, vocabularies
-
-
-def _plan(config: Config, store: Store, max_frames: Callable[[int, int], int]) -> Plan:
-    split, valid, data = store.split("train"), store.split("valid"), config.data
-    buckets = choose_buckets(
-        # Validation pairs count too, so that none is longer than the longest bucket.
-        np.concatenate([split.source_lengths, valid.source_lengths]),
-        np.concatenate([split.target_lengths, valid.target_lengths]),
-        buckets=data.buckets,
-        multiple=data.length_multiple,
-        max_length=data.max_length,
-        batch_frames=config.training.batch_frames,
-        max_frames=max_frames,
-    )
-    return Plan(split.source_lengths, split.target_lengths, buckets, config.training.seed)
 
 
 def _pad(split: Any, plan: Plan, step: int) -> Batch:
