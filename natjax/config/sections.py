@@ -163,8 +163,8 @@ class ObjectiveConfig:
     glancing_ratio_end: float | None = None
     """f at the end of training, reached linearly; None: f stays (official release)."""
     glancing_random: Literal["uniform", "scaled"] = "uniform"
-    """For rnd: every number that leaves one place hidden is as likely (paper, section 3.4: l ~ U|y|); or as many as glat
-    shows at a distance that is uniform on 0 … T (official release)."""
+    """For rnd: every number that leaves one place hidden is as likely (paper, section 3.4: l ~ U|y|); or as many as
+    glat shows at a distance that is uniform on 0 … T (official release)."""
     glancing_sampler: Literal["poisson", "deterministic"] = "poisson"
     """The number shown: drawn from a Poisson distribution (paper, equation 5), or its mean rounded down."""
     glancing_blanks: bool = True

@@ -10,7 +10,7 @@ upsampling takes, nowhere else (official release).
 Initial values do not follow the model's, as in the release, whose BERT initialisation stops short of these parts:
 
     layers of the posterior     xavier, fairseq's default
-    the map of z                uniform ±1/√Z, PyTorch's default: with ±0.02 z could not be seen while its KL is paid for
+    the map of z                uniform ±1/√Z, PyTorch's default: with 0.02 z could hardly be seen, yet its KL is paid
     maps to mean, deviation     normal 0.02 (ours; the release: PyTorch's default): q and p begin near each other
 """
 

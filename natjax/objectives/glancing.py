@@ -1,9 +1,14 @@
 """Glancing: in training the decoder is shown some target tokens, the more the more it gets wrong (paper, section 3.4).
 
 A first pass without gradient is aligned with the target. From its distance to the alignment comes how many frames are
-shown, l ~ Poisson(f · distance), or chance alone says it (rnd); which, is left to chance. Those frames' inputs become the vectors of the tokens that
-the alignment puts there, and the second pass is trained on the whole sentence (official release: no frame is left out
-of the loss). A translator sees no targets, so it makes the second pass's work without the first.
+shown, l ~ Poisson(f · distance), or chance alone says it (rnd); which, is left to chance. Those frames' inputs become
+the vectors of the tokens that the alignment puts there, and the second pass is trained on the whole sentence (official
+release: no frame is left out of the loss). A translator sees no targets, so it makes the second pass's work without the
+first.
+
+What the alignment is, is the loss's own affair (`Objective.align`): of CTC the best path, blanks included; of AXE the
+best path, where frames that it skips have ε; of cross-entropy the target itself. The last two have as many frames as
+the target has tokens.
 """
 
 import jax

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from natjax.ablation.grid import TABLE4, row_config, select, teacher_config
 from natjax import objectives
+from natjax.ablation.grid import TABLE4, row_config, select, teacher_config
 from natjax.config import Config, ObjectiveConfig, differing_fields, load_config, validate
 from natjax.data.plan import choose_buckets
 from natjax.errors import ConfigError, UserError
