@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from natjax.cli.overrides import fields_help, override
+from natjax.cli.overrides import fields_help, override, without_effect
 from natjax.config import (
     Config,
     ModelConfig,
@@ -142,6 +142,29 @@ def test_positions_must_reach():
     config = tiny.config(positions="learned", max_positions=60)
     with pytest.raises(ConfigError, match="max_positions"):
         validate(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--objective.free-bits", "5"], "without effect here: --objective.free_bits (model.latents=none)"),
+        (["--model.latent-width=32", "--model.latents", "vae"], None),
+        (["--objective.loss", "ce", "--model.upsampling", "linear", "--model.latent-width", "32"],
+         "--model.upsampling (objective.loss=ce has no upsampling ratio), --model.latent_width (model.latents=none)"),
+        (["--objective.no-glancing-blanks"], "--objective.glancing_blanks (objective.glancing=none)"),
+        (["--objective.no_glancing_blanks", "--objective.glancing", "rnd"], None),
+        (["--objective.glancing", "rnd", "--objective.glancing-ratio", "0.3"],
+         "--objective.glancing_ratio (objective.glancing=rnd without a ratio)"),
+        (["--objective.glancing", "rnd", "--objective.glancing-ratio", "0.3", "--objective.glancing-random", "scaled"],
+         None),
+        (["--objective.skip-target-penalty", "3"], "--objective.skip_target_penalty (objective.loss=ctc)"),
+        (["--objective.length-weight", "1"], "(objective.loss=ctc has no length to predict)"),
+        (["--model.width", "32", "--training.seed", "3"], None),
+    ],
+)  # fmt: skip
+def test_options_that_do_nothing_are_told(arguments, words):
+    told = without_effect(override(tiny.config(), arguments), arguments)
+    assert told is None if words is None else words in told and "\n" not in told
 
 
 def test_a_glancing_ratio_alone_stays_and_an_end_is_ramped_to():

@@ -72,6 +72,9 @@ TABLE4 = (
 )
 """Gu and Kong (2021), Table 4, in its order."""
 
+TEACHER = Row("ce", False, "none", "none", 27.48)
+"""The autoregressive teacher, told above the rows: Transformer base of Gu and Kong (2021), Table 2."""
+
 GRIDS = {"table4": TABLE4}
 
 

@@ -168,7 +168,7 @@ class _Run:
     def updates(self, state: State) -> None:
         training, first = self.config.training, int(state.step)
         seed = jax.device_put(np.uint32(training.seed))
-        self._seconds_before, self._waited = self.metrics.seconds, 0.0
+        self._seconds_before, self._waited, self._collapse_told = self.metrics.seconds, 0.0, False
         self.tally = _Tally()
         if first:
             self.tally = _Tally(checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("tally"))
@@ -264,6 +264,8 @@ class _Run:
         loss = float(sums.loss / max(sums.tokens, 1))
         values = loss, int(sums.infeasible), scores.bleu, scores.chrf, scores.bp, scores.repetition_rate
         techniques = {name: float(mean.sum / max(mean.count, 1e-30)) for name, mean in sums.means.items()}
+        if self.objective.needs_length:
+            techniques["length_loss"] = float(sums.length_loss / max(sums.sentences, 1))
         return {**dict(zip(_SCORES, values, strict=True)), **techniques}
 
     def _poll(self) -> None:
@@ -271,7 +273,14 @@ class _Run:
             raise _Stopping
 
     def _log(self, step: int, waited: float) -> None:
-        self._write({"step": step, **self.tally.report(), "data_wait_seconds": round(waited - self._waited, 3)})
+        found, hold = self.tally.report(), self.config.objective.free_bits_hold
+        if found.get("active_units") == 0 and step > hold * self.config.training.steps and not self._collapse_told:
+            self._collapse_told = True
+            self.watch.say(
+                f"step {step:,}: no latent dimension is active (KL {found['kl']:.3f} nats a piece, free bits "
+                f"{found['free_bits']:.3f}): the posterior has collapsed, and training goes on as without latents"
+            )
+        self._write({"step": step, **found, "data_wait_seconds": round(waited - self._waited, 3)})
         self.tally, self._waited = _Tally(), waited
 
     def _write(self, record: dict[str, Any]) -> None:
