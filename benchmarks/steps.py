@@ -10,10 +10,10 @@ sections objective and model). All run in one process and take turns, each round
 the median over rounds of the variant's seconds over those of the config as it is. The batch is the config's largest
 that is common: the longest bucket with at least an even share of the training pairs.
 
-All is measured at two depths: the config's own, and that of the paper's base model, 6+6 layers with 3+3 of the posterior
-(`deep_…`), since what latents cost depends on the proportion. `--seeds K` adds the config's step for K seeds under one
-vmap, over K steps one after another (`seeds_vmapped_over_apart`). Writes benchmarks/results/NAME.json. Nothing else
-should run meanwhile.
+All is measured at two depths: the config's own, and that of the paper's base model, 6+6 layers with 3+3 of the
+posterior (`deep_…`), since what latents cost depends on the proportion. `--seeds K` adds the config's step for K seeds
+under one vmap, over K steps one after another (`seeds_vmapped_over_apart`). Writes benchmarks/results/NAME.json.
+Nothing else should run meanwhile.
 """
 
 import argparse

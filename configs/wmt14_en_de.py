@@ -37,8 +37,8 @@ The official release's settings (docs/recipes.md) in place of the paper's:
 
 natjax train wmt14_en_de --workdir runs/wmt14_en_de/release --data.train-target $NATJAX_DISTILLED/train.target \
         --objective.label-smoothing 0.1 --objective.normalizer sentence_mean --objective.target-eos \
-        --objective.glancing-distance hamming --objective.glancing-random scaled --training.eval-every 5000 --training.save-every 5000 \
-        --training.keep-last 10
+        --objective.glancing-distance hamming --objective.glancing-random scaled --training.eval-every 5000 \
+        --training.save-every 5000 --training.keep-last 10
 """
 
 from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, TrainingConfig, VocabConfig

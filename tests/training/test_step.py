@@ -1,6 +1,7 @@
 """The compiled step: what it shares between runs, and that the seed that it is given is the run's."""
 
 import dataclasses
+import functools
 from collections import Counter
 
 import jax
@@ -74,6 +75,7 @@ def with_fields(config, fields):
     return config
 
 
+@functools.cache
 def program(config):
     """The step as the compiler is given it."""
     model, batch = models.build(config, tiny.SIZE, tiny.SIZE), jax.eval_shape(tiny.batch)
