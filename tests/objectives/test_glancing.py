@@ -1,6 +1,7 @@
 """Glancing: distances, the number shown, which are shown, and what reaches the decoder."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -203,9 +204,13 @@ def _runs(loss, dropout=0.0):
     config, network, objective, params = tiny.build(loss, dropout=dropout)
     objective, batch = dataclasses.replace(objective, label_smoothing=0.0), tiny.batch(rows=6)
 
-    def run(noise, params=params, batch=batch, **fields):
+    @functools.cache
+    def compiled(**fields):
         chosen = dataclasses.replace(config.objective, **fields)
-        return objective_sums(network, objective, chosen, params, batch, noise, 0.0)
+        return jax.jit(lambda params, noise: objective_sums(network, objective, chosen, params, batch, noise, 0.0))
+
+    def run(noise, params=params, **fields):
+        return compiled(**fields)(params, noise)
 
     return run, network, objective, params, batch
 
@@ -282,14 +287,23 @@ def test_shown_tokens_reach_the_decoder_and_nothing_else_does(loss):
     fields = dict(glancing="glat", glancing_ratio=0.7, glancing_sampler="deterministic")
     _, sums = run(noise, **fields)
 
+    lengths = batch.target_lengths if objective.needs_length else 2 * batch.source_lengths  # golden, or λ = 2
+    T = 9 if objective.needs_length else 16
+
     def apply(method, *arguments):
         return network.apply({"params": params}, *arguments, method=method)
 
-    memory = apply("encode", batch.source, batch.source_lengths)
-    lengths = batch.target_lengths if objective.needs_length else 2 * batch.source_lengths  # golden, or λ = 2
-    T = 9 if objective.needs_length else 16
-    frames = apply("upsample", memory, batch.source_lengths, T)
-    first = apply("project", apply("decode", frames, lengths, memory, batch.source_lengths))
+    @jax.jit
+    def decode(frames, memory):
+        return apply("project", apply("decode", frames, lengths, memory, batch.source_lengths))
+
+    @jax.jit
+    def encode():
+        memory = apply("encode", batch.source, batch.source_lengths)
+        return memory, apply("upsample", memory, batch.source_lengths, T)
+
+    memory, frames = encode()
+    first = decode(frames, memory)
     tokens = _tokens_by_hand(loss, first, lengths, batch)
     real = np.arange(T) < np.asarray(lengths)[:, None]
     wrong = (real & (np.asarray(logits(first)).argmax(-1) != tokens)).sum(axis=1)
@@ -305,8 +319,7 @@ def test_shown_tokens_reach_the_decoder_and_nothing_else_does(loss):
     assert (shown & (tokens == 0)).any() == (loss != "ce")  # blanks, and the ε of skipped frames, are shown as well
     table = params["source_embedding"]["table"] * np.float32(16**0.5)
     mixed = jnp.where(shown[..., None], table[tokens] + sinusoids(T, 16)[None], frames)
-    head = apply("project", apply("decode", mixed, lengths, memory, batch.source_lengths))
-    expected, _ = objective.loss(head, lengths, targets, jnp.where(feasible, 1.0, 0.0))
+    expected, _ = objective.loss(decode(mixed, memory), lengths, targets, jnp.where(feasible, 1.0, 0.0))
     np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
 
 
@@ -332,16 +345,18 @@ def test_dropout_of_the_first_pass():
     run, network, objective, params, batch = _runs("ctc", dropout=0.3)
     noise = step_noise(1, jnp.int32(0), 6)
     lengths, variables = objective.frames(batch.source_lengths, batch.target_lengths), {"params": params}
-    memory = network.apply(variables, batch.source, batch.source_lengths, noise, method="encode")
-    frames = network.apply(variables, memory, batch.source_lengths, 16, method="upsample")
     feasible = ~objective.infeasible(lengths, Targets(batch.target, batch.target_lengths))
 
+    @jax.jit
     def first_loss(of_decoder):
+        memory = network.apply(variables, batch.source, batch.source_lengths, noise, method="encode")
+        frames = network.apply(variables, memory, batch.source_lengths, 16, method="upsample")
         inputs = frames, lengths, memory, batch.source_lengths, of_decoder
         head = network.apply(variables, network.apply(variables, *inputs, method="decode"), method="project")
-        return float((ctc.ctc_loss(logits(head), lengths, batch.target, batch.target_lengths) * feasible).sum())
+        return jnp.where(feasible, ctc.ctc_loss(logits(head), lengths, batch.target, batch.target_lengths), 0.0).sum()
 
-    expected = {"fresh": first_loss(noise.fold(6).fold(1)), "same": first_loss(noise), "none": first_loss(None)}
+    decoders = {"fresh": noise.fold(6).fold(1), "same": noise, "none": None}
+    expected = {name: float(first_loss(of_decoder)) for name, of_decoder in decoders.items()}
     assert min(abs(a - b) for a, b in itertools.combinations(expected.values(), 2)) > 1e-2
     for dropout, value in expected.items():
         sums = run(noise, glancing="glat", glancing_ratio=0.0, glancing_dropout=dropout)[1]

@@ -27,6 +27,17 @@ def _built(loss, dropout=0.1, loud=25.0):
 
 def _by_hand(network, objective, params, batch, noise):
     """(loss with the latent that the noise gives, KL of each piece that counts)."""
+    total, q, p, weights = jax.jit(lambda params, noise: _forward(network, objective, params, batch, noise))(
+        params, noise
+    )
+    (qm, qs), (pm, ps) = ([np.asarray(x, np.float64) for x in gaussian] for gaussian in (q, p))
+    kl = (np.log(ps / qs) + (qs**2 + (qm - pm) ** 2) / (2 * ps**2) - 0.5).sum(axis=-1)
+    counts = (np.arange(8) < np.asarray(batch.source_lengths)[:, None]) & (np.asarray(weights) > 0)[:, None]
+    return float(total), kl[counts]
+
+
+def _forward(network, objective, params, batch, noise):
+    """The stations one after another: (loss, posterior, prior, weights of the rows)."""
 
     def apply(method, *arguments):
         return network.apply({"params": params}, *arguments, method=method)
@@ -43,10 +54,7 @@ def _by_hand(network, objective, params, batch, noise):
     weights = jnp.where(objective.infeasible(lengths, targets), 0.0, batch.weights)
     labels = (weights * batch.target_lengths.astype(jnp.float32)).sum()
     total, _ = objective.loss(head, lengths, targets, weights / labels)
-    (qm, qs), (pm, ps) = ([np.asarray(x, np.float64) for x in gaussian] for gaussian in (q, p))
-    kl = (np.log(ps / qs) + (qs**2 + (qm - pm) ** 2) / (2 * ps**2) - 0.5).sum(axis=-1)
-    counts = (np.arange(8) < np.asarray(batch.source_lengths)[:, None]) & (np.asarray(weights) > 0)[:, None]
-    return float(total), kl[counts]
+    return total, q, p, weights
 
 
 @pytest.mark.parametrize("loss", ["ce", "axe", "ctc"])
@@ -56,15 +64,19 @@ def test_the_total_is_the_loss_of_the_draw_and_the_price_of_what_is_not_free(los
     plain, kl = _by_hand(network, objective, params, batch, noise)
     budget = 1.5 * float(np.median(kl))
     config = dataclasses.replace(config, free_bits=budget, free_bits_hold=0.25, free_bits_end=0.5)
+
+    @jax.jit
+    def objective_at(params, progress):
+        return objective_sums(network, objective, config, params, batch, noise, progress)
+
     for progress, share in ((0.1, 1.0), (0.4, 0.4), (0.6, 0.0)):
         free = share * budget
         assert free == 0 or ((kl < free).any() and (kl > free).any())
-        total, sums = objective_sums(network, objective, config, params, batch, noise, progress)
+        total, sums = objective_at(params, progress)
         np.testing.assert_allclose(total, plain + np.maximum(kl, free).mean(), rtol=2e-5)
         means = {name: float(mean.sum / mean.count) for name, mean in sums.means.items()}
         np.testing.assert_allclose(means["kl"], kl.mean(), rtol=1e-4)
         np.testing.assert_allclose(means["free_bits"], free, rtol=1e-4, atol=1e-6)
-    assert "free_bits" not in objective_sums(network, objective, config, params, batch, None)[1].means
 
 
 @pytest.mark.parametrize("part", ["all", "prior_head", "posterior_head", "spreading", "target_encoder"])
@@ -97,12 +109,15 @@ def test_the_estimate_of_a_validation_is_one_of_draws():
     config, network, objective, params, batch = _built("ctc", dropout=0.0, loud=100.0)
 
     @jax.jit
-    def estimate(step):
+    def estimate(params, step):
         noise = None if step is None else step_noise(1, step, 6)
         mean = objective_sums(network, objective, config, params, batch, noise, 1.0)[1].means["mutual_information"]
         return mean.sum / mean.count
 
-    drawn = np.array([float(estimate(jnp.int32(step))) for step in range(40)])
-    found = float(estimate(None))
-    assert found == float(estimate(None))
+    drawn = np.array([float(estimate(params, jnp.int32(step))) for step in range(40)])
+    assert "free_bits" not in jax.eval_shape(
+        lambda: objective_sums(network, objective, config, params, batch, None)[1].means
+    )
+    found = float(estimate(params, None))
+    assert found == float(estimate(params, None))
     assert abs(found - drawn.mean()) < 4 * drawn.std()
