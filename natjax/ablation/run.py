@@ -22,8 +22,8 @@ from natjax.errors import BusyError, DivergedError
 from natjax.evaluation.metrics import score
 from natjax.evaluation.report import commit
 from natjax.training import workdir
-from natjax.training.batches import sentences_seen, training_plan
 from natjax.training.loop import Watch, train
+from natjax.training.planning import sentences_seen, training_plan
 from natjax.translator import Translator
 
 

@@ -22,7 +22,7 @@ from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.objectives.training import Sums
 from natjax.training import checkpoint, warm_start, workdir
-from natjax.training.batches import training_plan
+from natjax.training.planning import training_plan
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
 from natjax.training.step import StepReport, make_loss, make_train_step, parameter_count, to_device

@@ -17,7 +17,7 @@ from natjax.config import TrainingConfig
 from natjax.data.plan import Plan, choose_buckets
 from natjax.errors import CheckpointError, Interrupted, WorkdirError
 from natjax.training import checkpoint, workdir
-from natjax.training.batches import sentences_seen
+from natjax.training.planning import sentences_seen
 from natjax.training.preemption import StopRequest
 from natjax.training.schedule import learning_rate
 from natjax.training.state import new_state, update
