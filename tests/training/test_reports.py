@@ -60,7 +60,11 @@ def test_how_often_the_predicted_length_is_right(config, tmp_path):
     assert 0 < right.sum() < 5
     np.testing.assert_allclose(mean.sum / mean.count, right.sum() / 5, rtol=1e-6)
 
-    trained = dataclasses.replace(config, objective=dataclasses.replace(config.objective, loss="ce"))
+    trained = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, store=""),  # that of CTC leaves out what its frames cannot hold
+        objective=dataclasses.replace(config.objective, loss="ce"),
+    )
     train(trained, tmp_path / "run")
     found = records(tmp_path / "run")
     assert all(0 <= record["length_accuracy"] <= 1 for record in found if "loss" in record)
