@@ -3,12 +3,17 @@
     export NATJAX_DATA=<folder that holds multi30k/>
     python benchmarks/steps.py --config multi30k_en_de
     python benchmarks/steps.py --config multi30k_en_de rnd="--objective.glancing rnd" ce="--objective.loss ce"
+    python benchmarks/steps.py --config table4 --seeds 3 --name steps_table4
 
 Without arguments: glancing, latents, AXE. Each NAME=OVERRIDES is a variant: the config with these changed (of its
 sections objective and model). All run in one process and take turns, each round beginning with another one; a ratio is
 the median over rounds of the variant's seconds over those of the config as it is. The batch is the config's largest
-that is common: the longest bucket with at least an even share of the training pairs. Writes
-benchmarks/results/steps.json. Nothing else should run meanwhile.
+that is common: the longest bucket with at least an even share of the training pairs.
+
+All is measured at two depths: the config's own, and that of the paper's base model, 6+6 layers with 3+3 of the
+posterior (`deep_…`), since what latents cost depends on the proportion. `--seeds K` adds the config's step for K seeds
+under one vmap, over K steps one after another (`seeds_vmapped_over_apart`). Writes benchmarks/results/NAME.json.
+Nothing else should run meanwhile.
 """
 
 import argparse
@@ -17,11 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 VARIANTS = ("glat=--objective.glancing glat", "vae=--model.latents vae", "axe=--objective.loss axe")
 TARGETS = {"glat_over_ctc": 1.45, "vae_over_ctc": 1.35, "axe_over_ctc": 1.3}
+DEEP = {"encoder_layers": 6, "decoder_layers": 6, "posterior_layers": 3}
 
 
 def main() -> None:
@@ -29,6 +36,8 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=VARIANTS, metavar="NAME=OVERRIDES")
     parser.add_argument("--config", default="multi30k_en_de", help="config file, or the name of a shipped one")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=0, help="compare so many seeds under one vmap with as many steps")
+    parser.add_argument("--name", default="steps", help="of the result")
     args = parser.parse_args()
 
     from natjax.cli.overrides import override
@@ -52,27 +61,55 @@ def main() -> None:
         data, vocabularies = open_prepared(base, store)
         bucket, batch = largest_common_batch(base, data)
     print(f"batch: {bucket}")
-    steps = {name: stepper(config, vocabularies, batch) for name, config in configs.items()}
-    seconds = take_turns(steps, args.rounds)
-    own, metrics = seconds[base.objective.loss], {}
-    for name, taken in seconds.items():
-        metrics[f"{name}_seconds"] = median(taken)
-        if taken is not own:
-            metrics[f"{name}_over_{base.objective.loss}"] = median([a / b for a, b in zip(taken, own, strict=True)])
+    metrics = compare(configs, vocabularies, batch, args.rounds)
+    deep = {name: replace(config, model=replace(config.model, **DEEP)) for name, config in configs.items()}
+    metrics |= {f"deep_{name}": value for name, value in compare(deep, vocabularies, batch, args.rounds).items()}
+    if args.seeds:
+        metrics |= compare_seeds(base, vocabularies, batch, args.seeds, args.rounds)
     changed = {name: dict(differences(base, config)) for name, config in configs.items()}
     write_result(
-        RESULTS / "steps.json",
-        name="steps",
+        RESULTS / f"{args.name}.json",
+        name=args.name,
         command=shlex.join(["python", *sys.argv]),
         data=f"{base.name}: one batch of its training pairs",
         seed=base.training.seed,
         wall_seconds=time.perf_counter() - began,
         metrics=metrics,
-        targets={name: target for name, target in TARGETS.items() if name in metrics},
-        extra={"bucket": bucket._asdict(), "rounds": args.rounds, "changed": changed},
+        targets={n: TARGETS[n.removeprefix("deep_")] for n in metrics if n.removeprefix("deep_") in TARGETS},
+        extra={"bucket": bucket._asdict(), "rounds": args.rounds, "changed": changed, "deep": DEEP},
     )
     for name, value in metrics.items():
         print(f"{name:<28} {value:.3f}")
+
+
+def compare(configs, vocabularies, batch, rounds: int) -> dict[str, float]:
+    """Seconds of each config's step, and their ratios to those of the first."""
+    seconds = take_turns({name: stepper(config, vocabularies, batch) for name, config in configs.items()}, rounds)
+    first, *_ = configs
+    metrics = {f"{name}_seconds": median(taken) for name, taken in seconds.items()}
+    for name, taken in seconds.items():
+        if name != first:
+            metrics[f"{name}_over_{first}"] = median([a / b for a, b in zip(taken, seconds[first], strict=True)])
+    return metrics
+
+
+def compare_seeds(config, vocabularies, batch, seeds: int, rounds: int) -> dict[str, float]:
+    """Seconds of one step of all seeds under vmap, over those of as many steps, each seed with a state of its own."""
+    apart = [stepper(config, vocabularies, batch, seed) for seed in range(1, seeds + 1)]
+
+    def one_after_another() -> None:
+        for step in apart:
+            step()
+
+    together = vmapped_stepper(config, vocabularies, batch, range(1, seeds + 1))
+    seconds = take_turns({"apart": one_after_another, "vmapped": together}, rounds)
+    ratios = [a / b for a, b in zip(seconds["vmapped"], seconds["apart"], strict=True)]
+    return {
+        "seeds": seeds,
+        "seeds_apart_seconds": median(seconds["apart"]),
+        "seeds_vmapped_seconds": median(seconds["vmapped"]),
+        "seeds_vmapped_over_apart": median(ratios),
+    }
 
 
 def largest_common_batch(config, store):
@@ -102,7 +139,33 @@ def largest_common_batch(config, store):
     return bucket, to_device(split.pad(np.asarray(rows), bucket.S, bucket.N, bucket.rows))
 
 
-def stepper(config, vocabularies, batch) -> Callable[[], None]:
+def vmapped_stepper(config, vocabularies, batch, seeds) -> Callable[[], None]:
+    """As `stepper`, for several seeds at once: parameters, moments, noise and batch of each in one program."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from natjax import models, objectives
+    from natjax.training.state import new_state
+    from natjax.training.step import make_train_step
+
+    model = models.build(config, len(vocabularies.source), len(vocabularies.target))
+    one = make_train_step(model, objectives.build(config), config)
+    step = jax.jit(jax.vmap(one), donate_argnums=0)
+    states = [new_state(models.init(model, seed), config.training) for seed in seeds]
+    state, seed = jax.tree.map(lambda *x: jnp.stack(x), *states), np.array(seeds, np.uint32)
+    batches = jax.tree.map(lambda x: jnp.stack([x] * len(seeds)), batch)
+
+    def run() -> None:
+        nonlocal state
+        state, report = step(state, batches, seed)
+        jax.block_until_ready((state, report))
+
+    run()
+    return run
+
+
+def stepper(config, vocabularies, batch, seed: int | None = None) -> Callable[[], None]:
     """Compiles the training step of a config, and returns a function that makes one and waits for it."""
     import jax
     import numpy as np
@@ -113,7 +176,8 @@ def stepper(config, vocabularies, batch) -> Callable[[], None]:
 
     model = models.build(config, len(vocabularies.source), len(vocabularies.target))
     step = make_train_step(model, objectives.build(config), config)
-    state, seed = new_state(models.init(model, config.training.seed), config.training), np.uint32(config.training.seed)
+    seed = np.uint32(config.training.seed if seed is None else seed)
+    state = new_state(models.init(model, int(seed)), config.training)
 
     def run() -> None:
         nonlocal state

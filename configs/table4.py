@@ -3,7 +3,8 @@
     natjax analyze ablation table4 --output runs/table4                       # all rows, three seeds each
     natjax train table4 --workdir runs/ctc_raw_vae --model.latents vae    # the like of one row, alone
 
-Rows differ in data, latents, loss and glancing alone; this config holds what they share. docs/ablation.md tells more.
+Rows differ in data, latents, loss and glancing; this config holds what they share. Its batch is that of CTC: CE and AXE
+have half as many frames for the same sentences. docs/ablation.md tells more.
 """
 
 from dataclasses import replace

@@ -18,7 +18,11 @@ natjax train wmt20_ja_en --workdir runs/wmt20_ja_en/kd --data.train-target $NATJ
 natjax evaluate --model runs/wmt20_ja_en/kd \
         --source $NATJAX_DATA/wmt20_jaen/test.jpn --reference $NATJAX_DATA/wmt20_jaen/test.eng
 
-Japanese is not segmented: SentencePiece does that.
+Japanese is not segmented: SentencePiece does that. Without Bicleaner, on all pairs:
+
+natjax prepare wmt20_ja_en --data.train-scores "" --data.minimum-score 0
+
+and the same two options for every `natjax train`.
 
 What to expect: the paper's sacreBLEU and brevity penalty on newstest2020, greedy, with KD (table 3). natjax has not
 been trained on WMT20 yet.

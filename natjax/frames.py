@@ -11,7 +11,7 @@ Integers = TypeVar("Integers")  # an int, or an integer array of numpy or jax
 
 
 def frame_count(source_length: Integers, ratio: float) -> Integers:
-    """T = ⌈λ·S⌉ (paper, section 3.2).
+    """T = ⌈λ·S⌉ (paper, appendix A).
 
     Args:
         source_length: S, an int or an integer array of any shape.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 import typing
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -37,6 +38,11 @@ def build(cls: type, tree: Any, where: str) -> Any:
         if dataclasses.is_dataclass(hint):
             values[name] = build(hint, value, place)
             continue
+        if isinstance(hint, types.UnionType):  # T | None
+            if value is None:
+                values[name] = value
+                continue
+            (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
         if hint is float and type(value) is int:
             value = float(value) if abs(value) < 1 << 1000 else math.inf

@@ -43,9 +43,13 @@ def test_trains_and_decodes(loss, latents, glancing, dtype):
         assert np.isfinite(float(report.total)) and np.isfinite(float(report.gradient_norm))
     after = loss_of(state.params, batch)
     assert float(after.loss) < 0.8 * float(before.loss)
-    expected = {"kl", "active_units", "mutual_information"} if latents == "vae" else set()
+    expected = {"length_accuracy"} if loss != "ctc" else set()
+    expected |= {"kl", "active_units", "mutual_information"} if latents == "vae" else set()
     assert set(after.means) == expected  # validation is shown nothing
-    assert set(report.sums.means) == expected | ({"shown", "first_pass_loss"} if glancing != "none" else set())
+    expected |= {"free_bits"} if latents == "vae" else set()
+    expected |= {"shown", "first_pass_loss"} if glancing != "none" else set()
+    expected |= {"glancing_ratio"} if glancing == "glat" else set()
+    assert set(report.sums.means) == expected
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
     decoded = make_decode(model, objective)(state.params, batch.source, batch.source_lengths)
     tokens = np.asarray(decoded.tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from natjax.cli.overrides import fields_help, override
+from natjax.cli.overrides import fields_help, override, without_effect
 from natjax.config import (
     Config,
     ModelConfig,
@@ -145,8 +145,53 @@ def test_positions_must_reach():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--objective.free-bits", "5"], "without effect here: --objective.free_bits (model.latents=none)"),
+        (["--model.latent-width=32", "--model.latents", "vae"], None),
+        (["--objective.loss", "ce", "--model.upsampling", "linear", "--model.latent-width", "32"],
+         "--model.upsampling (objective.loss=ce has no upsampling ratio), --model.latent_width (model.latents=none)"),
+        (["--objective.no-glancing-blanks"], "--objective.glancing_blanks (objective.glancing=none)"),
+        (["--objective.no_glancing_blanks", "--objective.glancing", "rnd"], None),
+        (["--objective.glancing", "rnd", "--objective.glancing-ratio", "0.3"],
+         "--objective.glancing_ratio (objective.glancing=rnd without a ratio)"),
+        (["--objective.glancing", "rnd", "--objective.glancing-ratio", "0.3", "--objective.glancing-random", "scaled"],
+         None),
+        (["--objective.skip-target-penalty", "3"], "--objective.skip_target_penalty (objective.loss=ctc)"),
+        (["--objective.length-weight", "1"], "(objective.loss=ctc has no length to predict)"),
+        (["--model.width", "32", "--training.seed", "3"], None),
+    ],
+)  # fmt: skip
+def test_options_that_do_nothing_are_told(arguments, words):
+    told = without_effect(override(tiny.config(), arguments), arguments)
+    assert told is None if words is None else words in told and "\n" not in told
+
+
+def test_a_glancing_ratio_alone_stays_and_an_end_is_ramped_to():
+    alone = override(tiny.config(), ["--objective.glancing-ratio", "0.3"]).objective
+    assert (alone.glancing_ratio, alone.glancing_ratio_end) == (0.3, None)
+    ramp = override(tiny.config(), ["--objective.glancing-ratio-end", "0.3"])
+    assert (ramp.objective.glancing_ratio, ramp.objective.glancing_ratio_end) == (0.5, 0.3)
+    assert from_json(to_json(ramp)) == ramp
+    back = override(ramp, ["--objective.glancing-ratio-end", "None"])
+    assert back.objective.glancing_ratio_end is None
+
+
+def test_a_config_saved_when_the_end_of_the_glancing_ratio_was_a_number():
+    """Both 0.5 meant what None means now: such a run goes on."""
+    for ratio in (0.5, 0.3):
+        now = override(tiny.config(), ["--objective.glancing-ratio", str(ratio)])
+        saved = to_json(now).replace('"glancing_ratio_end": null', f'"glancing_ratio_end": {ratio}')
+        assert saved != to_json(now)
+        assert from_json(saved) == now and differing_fields(from_json(saved), now) == []
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('{"name": "x", "objective": {"glancing_ratio_end": "0.3"}}', "'0.3' is not float"),
+        ('{"name": "x", "objective": {"glancing_ratio_end": -1}}', "glancing_ratio_end: must be from 0 to 100"),
+        ('{"name": "x", "objective": {"glancing_ratio": null}}', "None is not float"),
         ("{", "not valid JSON"),
         ("[]", "expected an object"),
         ('{"name": "x", "modle": {}}', "unknown field 'modle'; did you mean model"),

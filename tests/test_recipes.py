@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from natjax.ablation.grid import TABLE4
 from natjax.cli import OVERRIDES, VERBS
 from natjax.cli.overrides import override
 from natjax.config import Config, ObjectiveConfig, TrainingConfig, differing_fields, load_config, shipped_configs
@@ -25,7 +26,8 @@ def test_the_presets_are_those_of_the_paper_and_of_its_release():
     # (field, paper, release); what the paper does not say, or both share, comes from the release.
     table = [
         ("label_smoothing", 0.01, 0.1), ("normalizer", "token_mean", "sentence_mean"), ("target_eos", False, True),
-        ("glancing_distance", "levenshtein", "hamming"), ("glancing_ratio", 0.5, 0.5), ("glancing_ratio_end", 0.5, 0.5),
+        ("glancing_distance", "levenshtein", "hamming"), ("glancing_ratio", 0.5, 0.5),
+        ("glancing_ratio_end", None, None), ("glancing_random", "uniform", "scaled"),
         ("glancing_sampler", "poisson", "poisson"), ("glancing_blanks", True, True),
         ("glancing_dropout", "fresh", "fresh"), ("free_bits", 1.0, 1.0), ("free_bits_hold", 9000 / 300_000, 0.03),
         ("free_bits_end", 18_000 / 300_000, 0.06), ("length_weight", 0.1, 0.1), ("loss", "ctc", "ctc"),
@@ -159,6 +161,19 @@ def test_wmt_options_reach_the_fields_that_they_mean():
     assert config.objective == ObjectiveConfig.release()
     assert config.training == TrainingConfig.release(batch_frames=paper.training.batch_frames)
     assert config.model == paper.model
+
+
+def test_the_table_of_wmt14_is_that_of_the_ablation():
+    """One source: each row of the grid with its figure, and a star where its row was inferred."""
+    docstring = ast.get_docstring(ast.parse(shipped_configs()["wmt14_en_de"].read_text()), clean=False)
+    _, table = docstring.split("| options of `natjax train wmt14_en_de`")
+    found = {}
+    for options, *cells in re.findall(r"^\| (.*?) +\| +(\S*) +\| +(\S*) +\|$", table, re.MULTILINE):
+        changed = understood(["train", "wmt14_en_de", *options.strip("`").split()])
+        for distilled, cell in zip((False, True), cells):
+            if cell:
+                found[changed.objective.loss, distilled, changed.model.latents, changed.objective.glancing] = cell
+    assert found == {row[:4]: f"{row.paper_bleu:.2f}{'*' * row.inferred}" for row in TABLE4}
 
 
 def test_the_page_names_configs_that_exist_and_all_of_them():

@@ -1,4 +1,8 @@
-"""The rows of the paper's Table 4, each one config with four fields changed, and the teacher of the distilled ones."""
+"""The rows of the paper's Table 4, each one config with four fields changed, and the teacher of the distilled ones.
+
+All see about the same sentences in an update: where frames are counted otherwise than by the config's own loss, so is
+`training.batch_frames`.
+"""
 
 import dataclasses
 import re
@@ -6,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from natjax.config import Config, validate
+from natjax.config import Config, ObjectiveConfig, validate
 from natjax.errors import ConfigError, UserError, nearest
 from natjax.typed import build
 
@@ -68,6 +72,9 @@ TABLE4 = (
 )
 """Gu and Kong (2021), Table 4, in its order."""
 
+TEACHER = Row("ce", False, "none", "none", 27.48)
+"""The autoregressive teacher, told above the rows: Transformer base of Gu and Kong (2021), Table 2."""
+
 GRIDS = {"table4": TABLE4}
 
 
@@ -99,7 +106,7 @@ def select(rows: Sequence[Row], wanted: str | None) -> list[Row]:
 
 
 def row_config(config: Config, row: Row, distilled: str) -> Config:
-    """The config of a row: `config` with its four fields.
+    """The config of a row: `config` with its four fields, and as many sentences in an update.
 
     Args:
         config: what all rows share.
@@ -114,6 +121,7 @@ def row_config(config: Config, row: Row, distilled: str) -> Config:
         data=replace(config.data, train_target=distilled if row.distilled else config.data.train_target),
         model=replace(config.model, latents=row.latents),
         objective=replace(config.objective, loss=row.loss, glancing=row.glancing),
+        training=replace(config.training, batch_frames=_batch_frames(config, row.loss)),
     )
     try:
         made = build(Config, dataclasses.asdict(made), "the config")  # replace does not look at types
@@ -121,6 +129,19 @@ def row_config(config: Config, row: Row, distilled: str) -> Config:
     except ConfigError as error:
         raise ConfigError(f"row {row.name}: {error}") from None
     return made
+
+
+def _batch_frames(config: Config, loss: str) -> int:
+    """`training.batch_frames` for so many sentences as the config has in an update, with this loss.
+
+    A source piece has `model.ratio` frames without a length, and about one with it.
+    """
+
+    def frames_a_piece(objective: ObjectiveConfig) -> float:
+        return 1.0 if objective.needs_length else config.model.ratio
+
+    own, wanted = map(frames_a_piece, (config.objective, replace(config.objective, loss=loss)))
+    return round(config.training.batch_frames * wanted / own)
 
 
 def teacher_config(config: Config) -> Config:
@@ -131,7 +152,7 @@ def teacher_config(config: Config) -> Config:
         data=replace(config.data, store=""),
         model=replace(config.model, kind="autoregressive", latents="none"),
         objective=replace(config.objective, loss="ce", target_eos=True, label_smoothing=0.1, glancing="none"),
-        training=replace(config.training, encoder_from=""),
+        training=replace(config.training, encoder_from="", batch_frames=_batch_frames(config, "ce")),
     )
     try:
         validate(made)

@@ -5,6 +5,7 @@ DIR/text/                the embedded corpus as files; the distilled target besi
 DIR/vocab/               the vocabulary, unless the config names one
 DIR/stores/              token stores: raw and kd, and apart for losses that filter by frames
 DIR/teacher/             a workdir, unless --teacher names one
+DIR/teacher_test.json    the teacher's scores on the test set
 DIR/<row>/seed<k>/       a workdir, and test.json
 """
 
@@ -80,6 +81,11 @@ class Place:
     def teacher(self) -> Path:
         """The workdir of the teacher that is trained here."""
         return self.folder / "teacher"
+
+    @property
+    def teacher_test(self) -> Path:
+        """Scores of the teacher, wherever its workdir is."""
+        return self.folder / "teacher_test.json"
 
     def workdir(self, row: Row, seed: int) -> Path:
         """The workdir of a run."""

@@ -14,6 +14,8 @@ from natjax.errors import UserError
 from natjax.training import checkpoint, workdir
 
 TEST = "test.json"
+TECHNIQUES = ("kl", "active_units", "mutual_information", "shown")
+"""What latents and glancing say of themselves in the last record of a training, and so in `test.json`."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,23 @@ def weights_of(folder: Path) -> tuple[str, str] | None:
     return best.name, atomic.sha256(best / checkpoint.CHECKSUMS)
 
 
-def write(folder: Path, result: dict[str, Any]) -> None:
-    """Keeps a run's scores in its workdir, whole or not at all. Raises WorkdirError."""
-    atomic.write_text(folder / TEST, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write(file: Path, result: dict[str, Any]) -> None:
+    """Keeps a run's scores, whole or not at all. Raises WorkdirError."""
+    atomic.write_text(file, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read(folder: Path, test_sha256: str) -> dict[str, Any] | None:
+def read(folder: Path, test_sha256: str, file: Path | None = None) -> dict[str, Any] | None:
     """A run's scores, if they are of the weights that it has now, on this test set.
+
+    Args:
+        folder: the run's workdir.
+        test_sha256: checksum of the test set.
+        file: where they are kept; `test.json` of the workdir if none is named.
 
     Raises:
         UserError: the file is damaged.
     """
-    file = folder / TEST
+    file = file or folder / TEST
     if not file.is_file():
         return None
     try:
@@ -74,6 +81,14 @@ def read(folder: Path, test_sha256: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: damaged; remove it, and run the same command again") from None
     return found if made_from == (*(weights_of(folder) or (None, None)), test_sha256) else None
+
+
+def last_means(folder: Path) -> dict[str, float]:
+    """Those of TECHNIQUES that a training has recorded, each as of its last record."""
+    file, found = folder / "metrics.jsonl", {}
+    for record in map(json.loads, file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()):
+        found |= {name: record[name] for name in TECHNIQUES if name in record}
+    return found
 
 
 def collect(folder: Path, rows: Iterable[Row], test_sha256: str) -> list[RowResult]:

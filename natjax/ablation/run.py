@@ -16,11 +16,14 @@ from natjax.ablation.place import Place
 from natjax.ablation.teacher import Progress, Teacher
 from natjax.config import Config, expand
 from natjax.data.grammar import exactly_valid
+from natjax.data.prepare import open_prepared
 from natjax.distillation.run import Say
 from natjax.errors import BusyError, DivergedError
 from natjax.evaluation.metrics import score
 from natjax.evaluation.report import commit
+from natjax.training import workdir
 from natjax.training.loop import Watch, train
+from natjax.training.planning import sentences_seen, training_plan
 from natjax.translator import Translator
 
 
@@ -60,6 +63,8 @@ class Runner:
         missing = [run for run in runs if results.read(self.place.workdir(*run), test) is None]
         if len(missing) < len(runs):
             self.say(f"{len(runs) - len(missing)} of {len(runs)} runs are finished")
+        if any(row.distilled for row in rows):
+            self._score_teacher(test)
         for number, (row, seed) in enumerate(missing, 1):
             if results.read(self.place.workdir(row, seed), test) is not None:  # another process was faster
                 continue
@@ -77,18 +82,31 @@ class Runner:
         if self._needs_teacher(config, row) and not self._distilled:
             self.teacher.distill(self.say, self.training, self.distilling)
             self._distilled = True
+            self._score_teacher(test)
         self.place.prepare(config, self.say)
         with self.training(f"{row.name} seed {seed}") as watch:
             train(config, folder, watch=watch)
-        results.write(folder, {"row": row.name, "seed": seed, "test_sha256": test, **self._scored(folder)})
+        scores = self._scored(folder, sentences_of(folder, config))
+        results.write(folder / results.TEST, {"row": row.name, "seed": seed, "test_sha256": test, **scores})
         jax.clear_caches()  # the next run has programs of its own, and finds on disk what another one has compiled
+
+    def _score_teacher(self, test: str) -> None:
+        """Once, when it has come to its end: it is what the rows are to come near."""
+        folder, file, config = self.teacher.folder, self.place.teacher_test, self.teacher.config
+        if results.weights_of(folder) is None or results.read(folder, test, file) is not None:
+            return
+        self.say("the teacher on the test set")
+        seen = {} if config is None else sentences_of(folder, config)  # of a given one the data may be gone
+        scores = self._scored(folder, seen)
+        seed = workdir.load_config(folder).training.seed
+        results.write(file, {"row": "teacher", "seed": seed, "test_sha256": test, **scores})
 
     def _needs_teacher(self, config: Config, row: Row) -> bool:
         encoder = config.training.encoder_from
         return row.distilled or (encoder != "" and Path(expand(encoder)).resolve() == self.place.teacher)
 
-    def _scored(self, folder: Path) -> dict[str, Any]:
-        """What the run's weights come to on the test set."""
+    def _scored(self, folder: Path, seen: dict[str, float]) -> dict[str, Any]:
+        """What the run's weights come to on the test set, and what it took: `seen`, updates, seconds."""
         weights, checksum = results.weights_of(folder)
         translator = Translator.load(folder, say=self.say)
         sources, references = self.place.test
@@ -101,11 +119,21 @@ class Runner:
         if self.place.difficulty is not None:  # where all right translations are known
             right = [exactly_valid(self.place.difficulty, s, t) for s, t in zip(sources, translations, strict=True)]
             metrics["exactly_valid"] = 100 * sum(right) / len(right)
-        metrics |= {"updates": translator.config.training.steps, "training_seconds": _seconds(folder)}
+        metrics |= {"updates": translator.config.training.steps, "training_seconds": _seconds(folder), **seen}
+        metrics |= results.last_means(folder)
         return {"weights": weights, "weights_sha256": checksum, "commit": commit(), "metrics": metrics}
 
 
-def _seconds(folder: Path) -> float:
-    """What the run took, pauses left out."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return max(json.loads(line)["seconds"] for line in lines)
+def sentences_of(folder: Path, config: Config) -> dict[str, float]:
+    """How many sentences a finished run was trained on, each as often as it was met; and how many epochs that is."""
+    place = Path(expand(config.data.store)) if config.data.store else folder / "store"
+    plan = training_plan(config, open_prepared(config, place)[0])
+    seen = sentences_seen(plan, config.training.steps)
+    return {"sentences": seen, "epochs": seen / plan.rows}
+
+
+def _seconds(folder: Path) -> float | None:
+    """What the run took, pauses left out; None where no record was kept."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return max((json.loads(line)["seconds"] for line in lines), default=None)

@@ -27,7 +27,8 @@ rows: ce-raw ce-kd axe-raw axe-kd axe-kd-vae axe-kd-rnd axe-kd-glat ctc-raw ctc-
 
 Every run has its own workdir, DIR/<row>/seed<k>. Run the same command again to go on after a kill, or with other --rows
 or --seeds to add to the table; several processes may work on one DIR. DIR gets ablation.json, ablation.md and, with
-matplotlib, ablation.png. docs/ablation.md tells how to read them. Exit codes as of natjax train: 75 after SIGTERM.
+matplotlib, ablation.png. docs/ablation.md tells how to read them. Exit codes as of natjax train, such as 75 after
+SIGTERM; and 1, after the table, where runs were left out: they diverged, or another process is at them.
 """
 
 
@@ -49,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Runs what is missing and prints the table. Raises UserError, and Interrupted when a signal comes."""
+    """Runs what is missing and prints the table; 1 where a run had to be left out.
+
+    Raises UserError, and Interrupted when a signal comes.
+    """
     config = config_of(args, rest)
     if config is None:
         return 0
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     seeds = _seeds(args.seeds)
 
     from natjax.ablation import results
-    from natjax.ablation.grid import GRIDS, select
+    from natjax.ablation.grid import GRIDS, TEACHER, select
     from natjax.ablation.place import Place
     from natjax.ablation.run import Runner
     from natjax.ablation.teacher import Teacher
@@ -76,8 +80,11 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         place.run_config(row, seeds[0])  # a row that cannot be is told before anything is made
     teacher = Teacher(place, args.teacher)
 
-    def collect() -> "list[RowResult]":
-        return results.collect(place.folder, GRIDS[args.grid], place.test_sha256())
+    def collect() -> "tuple[list[RowResult], RowResult]":
+        test = place.test_sha256()
+        scored = results.read(teacher.folder, test, place.teacher_test)
+        of_teacher = results.RowResult(TEACHER, () if scored is None else (scored,))
+        return results.collect(place.folder, GRIDS[args.grid], test), of_teacher
 
     with StopRequest("between two trainings; what is finished is kept, the same command goes on"):
         runner = Runner(
@@ -86,12 +93,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             say=_say,
             training=lambda label: TrainingView(label, samples=False),
             distilling=_distilling,
-            finished=lambda: _write(place, collect()),
+            finished=lambda: _write(place, *collect()),
         )
         place.claim(_say)
         runner.run(rows, seeds)
-        _tell(place, collect(), runner.left_out)
-    return 0
+        _tell(place, *collect(), runner.left_out)
+    return 1 if runner.left_out else 0
 
 
 def _seeds(text: str) -> list[int]:
@@ -113,15 +120,15 @@ def _distilling() -> Iterator[Callable[[int, int], None]]:
         yield view.progress
 
 
-def _write(place: "Place", found: "list[RowResult]") -> None:
+def _write(place: "Place", found: "list[RowResult]", teacher: "RowResult") -> None:
     from natjax import atomic
     from natjax.ablation import report
 
-    atomic.write_text(place.folder / "ablation.json", report.as_json(place, found))
-    atomic.write_text(place.folder / "ablation.md", report.markdown(place, found))
+    atomic.write_text(place.folder / "ablation.json", report.as_json(place, found, teacher))
+    atomic.write_text(place.folder / "ablation.md", report.markdown(place, found, teacher))
 
 
-def _tell(place: "Place", found: "list[RowResult]", left_out: list[str]) -> None:
+def _tell(place: "Place", found: "list[RowResult]", teacher: "RowResult", left_out: list[str]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
@@ -132,14 +139,14 @@ def _tell(place: "Place", found: "list[RowResult]", left_out: list[str]) -> None
     from natjax.ablation.order import compare
     from natjax.ablation.plot import png
 
-    _write(place, found)
+    _write(place, found, teacher)
     console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, 150)  # cut cells say nothing; a narrow terminal wraps them
+    console.width = max(console.width, 170)  # cut cells say nothing; a narrow terminal wraps them
     table = Table(box=SIMPLE)
     for number, heading in enumerate(report.headings(found)):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for result in found:
-        table.add_row(*map(escape, report.cells(result, found)))
+    for line in report.lines(found, teacher):
+        table.add_row(*map(escape, line))
     console.print(report.title(place, found), markup=False)
     console.print(table)
     for line in (report.FOOTNOTE, "", report.ORDER, "", *map(report.order_line, compare(found))):

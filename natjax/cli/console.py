@@ -71,7 +71,9 @@ class TrainingView:
 
 
 def _figures(record: dict[str, Any]) -> str:
-    shown = [("loss", "loss {:.3f}"), ("source_tokens_per_second", "{:,.0f} tokens/s"), ("valid_bleu", "BLEU {:.2f}")]
+    shown = [("loss", "loss {:.3f}"), ("kl", "KL {:.2f}"), ("active_units", "{:.1f} active units"),
+             ("shown", "shown {:.2f}"), ("source_tokens_per_second", "{:,.0f} tokens/s"),
+             ("valid_bleu", "BLEU {:.2f}")]  # fmt: skip
     return "  ".join(form.format(record[name]) for name, form in shown if name in record)
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from itertools import zip_longest
 
-from natjax.config import Config, leaves, load_config, validate
+from natjax.config import Config, leaves, load_config, unused_fields, validate
 from natjax.errors import ConfigError
 
 
@@ -62,6 +62,17 @@ def override(config: Config, arguments: list[str], others: Iterable[str] = ()) -
         raise ConfigError(_tyro_message(said.getvalue())) from None
     validate(config)
     return config
+
+
+def without_effect(config: Config, arguments: list[str]) -> str | None:
+    """A line that names the given options which do nothing with the techniques of the config; None if there is none."""
+    given = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
+    said = [
+        f"--{name} ({reason})"
+        for name, reason in unused_fields(config).items()
+        if given & {name, name.replace(".", ".no_")}
+    ]
+    return f"without effect here: {', '.join(said)}" if said else None
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

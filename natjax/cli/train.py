@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from natjax.cli.overrides import add_config, config_of
+from natjax.cli.overrides import add_config, config_of, without_effect
 
 SUMMARY = "train a config in a workdir; run it again to resume"
 EPILOG = """examples:
@@ -41,6 +41,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     from natjax.training.loop import train
 
     with TrainingView(config.name) as watch:
+        if unused := without_effect(config, rest):
+            watch.say(unused)
         scores = train(
             config, Path(args.workdir), init_from=Path(args.init_from) if args.init_from else None, watch=watch
         )

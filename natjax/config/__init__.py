@@ -4,7 +4,7 @@ A config file is Python with a function `get_config() -> Config`; its docstring 
 to expect. The resolved config is written to `workdir/config.json`, which is all that decoding needs.
 """
 
-from natjax.config.checks import validate
+from natjax.config.checks import unused_fields, validate
 from natjax.config.files import (
     configs_folder,
     differing_fields,
@@ -41,5 +41,6 @@ __all__ = [
     "load_config",
     "shipped_configs",
     "to_json",
+    "unused_fields",
     "validate",
 ]

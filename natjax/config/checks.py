@@ -49,6 +49,28 @@ def validate(config: Config) -> None:
             raise ConfigError(message)
 
 
+def unused_fields(config: Config) -> dict[str, str]:
+    """Dotted names of fields of model and objective that do nothing with the config's techniques, and why not."""
+    model, objective = config.model, config.objective
+    nat, glancing = model.kind == "nat", objective.glancing
+    without = [
+        (nat and not objective.needs_length, f"objective.loss={objective.loss} has no upsampling ratio" if nat else
+         "model.kind=autoregressive has no upsampling", "model.upsampling model.ratio"),
+        (model.latents != "none", "model.latents=none", "model.latent_width model.posterior_layers "
+         "objective.free_bits objective.free_bits_hold objective.free_bits_end decoding.latent_temperature"),
+        (objective.loss == "axe", f"objective.loss={objective.loss}", "objective.skip_target_penalty"),
+        (nat and objective.needs_length, f"objective.loss={objective.loss} has no length to predict" if nat else
+         "model.kind=autoregressive predicts no length", "objective.length_weight objective.length_range"),
+        (glancing != "none", "objective.glancing=none", "objective.glancing_blanks objective.glancing_dropout"),
+        (glancing == "glat", f"objective.glancing={glancing}", "objective.glancing_distance"),
+        (glancing == "rnd", f"objective.glancing={glancing}", "objective.glancing_random"),
+        (objective.has_glancing_ratio, f"objective.glancing={glancing} without a ratio", "objective.glancing_ratio "
+         "objective.glancing_ratio_end objective.glancing_sampler"),
+        (model.positions == "learned", f"model.positions={model.positions}", "model.max_positions"),
+    ]  # fmt: skip
+    return {name: reason for used, reason, names in without if not used for name in names.split()}
+
+
 _MOST, _MOST_FLOAT = 2**31 - 1, 1e30  # steps are counted in int32, float32 ends at 3e38
 _COUNTS = (
     "training.steps training.warmup_steps training.log_every training.eval_every training.eval_sentences "

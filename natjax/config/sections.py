@@ -65,14 +65,14 @@ class VocabConfig:
     algorithm: Literal["bpe", "unigram"] = "bpe"
     """Segmentation algorithm."""
     joint: bool = True
-    """One vocabulary for both languages (paper, section 4.1)."""
+    """One vocabulary for both languages (official release, which shares one table of vectors)."""
     character_coverage: float = 1.0
     """Share of characters that get a piece; 0.9995 for Japanese or Chinese."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Encoder and decoder. Defaults are the paper's base model (section 4.1)."""
+    """Encoder and decoder. Defaults are the paper's base model (appendix A)."""
 
     kind: Literal["nat", "autoregressive"] = "nat"
     """All frames at once, or token by token (the teacher): a decoder with causal mask."""
@@ -103,9 +103,9 @@ class ModelConfig:
     latents: Literal["none", "vae"] = "none"
     """One Gaussian vector per source piece, added to what the upsampling takes (paper, section 3.2)."""
     latent_width: int = 8
-    """Z, dimensions of a latent vector (paper, section 4.1)."""
+    """Z, dimensions of a latent vector (paper, appendix A)."""
     posterior_layers: int = 3
-    """Layers of the posterior's target encoder, and of its source-side decoder (official release: 3 and 3)."""
+    """Layers of the posterior's target encoder, and of its source-side decoder (paper, appendix A: 3)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters, losses and accumulation stay float32."""
 
@@ -121,7 +121,7 @@ class ModelConfig:
 
     @classmethod
     def base_12_1(cls, **changes: Any) -> "ModelConfig":
-        """Base with a deep encoder and a shallow decoder, 12+1 layers: the fast autoregressive baseline (section 4)."""
+        """Base with a deep encoder and a shallow decoder, 12+1 layers: the fast AT baseline (section 4.1)."""
         return cls.base(**{**dict(encoder_layers=12, decoder_layers=1), **changes})
 
     @classmethod
@@ -157,11 +157,14 @@ class ObjectiveConfig:
     glancing: Literal["none", "rnd", "glat"] = "none"
     """Show the decoder some target tokens: as many as a first pass gets wrong ask for (glat), or at random (rnd)."""
     glancing_distance: Literal["hamming", "levenshtein"] = "hamming"
-    """How wrong the first pass is: frames that differ from the alignment (official release), or edits of its text."""
+    """For glat: frames of the first pass that differ from the alignment (official release), or edits of its text."""
     glancing_ratio: float = 0.5
     """f: how many tokens are shown per unit of distance (paper, appendix A; official release: 0.5)."""
-    glancing_ratio_end: float = 0.5
-    """f at the end of training, reached linearly (official release: constant)."""
+    glancing_ratio_end: float | None = None
+    """f at the end of training, reached linearly; None: f stays (official release)."""
+    glancing_random: Literal["uniform", "scaled"] = "uniform"
+    """For rnd: every number that leaves one place hidden is as likely (paper, section 3.4: l ~ U|y|); or as many as
+    glat shows at a distance that is uniform on 0 … T (official release)."""
     glancing_sampler: Literal["poisson", "deterministic"] = "poisson"
     """The number shown: drawn from a Poisson distribution (paper, equation 5), or its mean rounded down."""
     glancing_blanks: bool = True
@@ -176,7 +179,7 @@ class ObjectiveConfig:
     free_bits_end: float = 0.5
     """Share of the run at which no bit is free any more (official release's rule, as above; its own run: 0.06)."""
     label_smoothing: float = 0.01
-    """ε of the smoothing towards the uniform distribution, real positions only (paper, section 4.1: 0.01)."""
+    """ε of the smoothing towards the uniform distribution, real positions only (paper, appendix A: 0.01)."""
     normalizer: Literal["token_mean", "sentence_mean"] = "token_mean"
     """Σ loss ÷ Σ labels, or the mean over sentences of loss ÷ labels (official release)."""
     target_eos: bool = False
@@ -186,22 +189,34 @@ class ObjectiveConfig:
     length_range: int = 32
     """The length classifier predicts N - S in [-length_range, length_range]."""
 
+    def __post_init__(self) -> None:
+        """One way to say that f stays: configs that were saved with the same f twice equal those that name it once."""
+        if self.glancing_ratio_end == self.glancing_ratio:
+            object.__setattr__(self, "glancing_ratio_end", None)
+
     @classmethod
     def paper(cls, **changes: Any) -> "ObjectiveConfig":
-        """As the paper's text has it (sections 3.4, 4.1, appendix A), for runs of 300,000 updates.
+        """As the paper's text has it (section 3.4, appendix A), for runs of 300,000 updates.
 
         Where it says nothing, the ordinary way: no eos in the targets, the mean over tokens; and the release's free
         bits.
         """
         preset = dict(label_smoothing=0.01, normalizer="token_mean", target_eos=False,
-                      glancing_distance="levenshtein", free_bits_hold=0.03, free_bits_end=0.06)  # fmt: skip
+                      glancing_distance="levenshtein", glancing_random="uniform", free_bits_hold=0.03,
+                      free_bits_end=0.06)  # fmt: skip
         return cls(**{**preset, **changes})
 
     @classmethod
     def release(cls, **changes: Any) -> "ObjectiveConfig":
         """As the official release's command and code have it, for runs of 300,000 updates."""
-        preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming")
+        preset = dict(label_smoothing=0.1, normalizer="sentence_mean", target_eos=True, glancing_distance="hamming",
+                      glancing_random="scaled")  # fmt: skip
         return cls.paper(**{**preset, **changes})
+
+    @property
+    def has_glancing_ratio(self) -> bool:
+        """Whether f decides how many tokens are shown."""
+        return self.glancing == "glat" or (self.glancing == "rnd" and self.glancing_random == "scaled")
 
     @property
     def needs_length(self) -> bool:
@@ -281,7 +296,7 @@ class DecodingConfig:
     blank_penalty: float = 0.0
     """For losses without length: nats by which the blank must lead the best token to be emitted (more: longer)."""
     latent_temperature: float = 0.0
-    """For models with latents: standard deviations of the prior's draws; 0: its mean (paper, section 3.2)."""
+    """For models with latents: standard deviations of the prior's draws; 0: its mean (official release)."""
     ctc_beam_size: int = 20
     """W, prefixes of the search over CTC's frames (paper, Table 3)."""
     ctc_top_k: int = 20

@@ -44,16 +44,17 @@ def choose_buckets(
     max_length: int,
     batch_frames: int,
     max_frames: Callable[[int, int], int],
+    posterior: bool = False,
     row_multiple: int = 8,
 ) -> tuple[Bucket, ...]:
     """Shapes that hold all pairs of at most `max_length` pieces a side with the least padding.
 
     The target side follows the source side: N is S times a ratio. Pairs whose target does not fit move up to the first
-    bucket whose N is large enough. Padding costs what the model computes for it, S + T positions. Among all choices of
-    at most `buckets` source boundaries and all ratios in steps of a quarter, up to one that fits 95% of the pairs, that
-    with the smallest padded sum over all pairs is taken; of equals, the one with the larger ratio, then with fewer
-    buckets. So where T follows N (an autoregressive decoder), a low ratio saves frames; where it does not (CTC), N is
-    ample.
+    bucket whose N is large enough. Padding costs what the model computes for it, S + T positions, and with a posterior
+    S + N more. Among all choices of at most `buckets` source boundaries and all ratios in steps of a quarter, up to one
+    that fits 95% of the pairs, that with the smallest padded sum over all pairs is taken; of equals, the one with the
+    larger ratio, then with fewer buckets. So where T follows N (an autoregressive decoder), or a posterior reads the
+    target, a low ratio saves positions; where nothing does (CTC), N is ample.
 
     Args:
         source_lengths: i32[rows], eos included.
@@ -63,6 +64,7 @@ def choose_buckets(
         max_length: S and N are at most this, rounded up to `multiple`.
         batch_frames: decoder frames of a batch, padding included, at most.
         max_frames: (S, N) -> T.
+        posterior: whether the model reads source and target once more, as latents do in training.
         row_multiple: rows of a batch are a multiple of this, unless even one such batch exceeds `batch_frames`.
 
     Returns:
@@ -85,10 +87,11 @@ def choose_buckets(
         needed = np.minimum(needed, len(bounds) - 1)
         labels[-1] = max(labels[-1], _round_up(int(target.max()), multiple))
         counts = np.bincount(needed, minlength=len(bounds))
-        positions = np.array([S + max_frames(S, N) for S, N in zip(bounds.tolist(), labels.tolist())])
+        shapes = list(zip(bounds.tolist(), labels.tolist()))
+        positions = np.array([S + max_frames(S, N) + (S + N if posterior else 0) for S, N in shapes])
         chosen = _best_boundaries(positions, counts, buckets)
         padded = int(np.diff(np.cumsum(counts)[chosen], prepend=0) @ positions[chosen])
-        choices.append((padded, [(int(bounds[i]), int(labels[i])) for i in chosen]))
+        choices.append((padded, [shapes[i] for i in chosen]))
     _, shapes = min(choices, key=lambda choice: choice[0])  # the first of equals
     return tuple(Bucket(S, N, max_frames(S, N), _rows(max_frames(S, N), batch_frames, row_multiple)) for S, N in shapes)
 
@@ -99,6 +102,7 @@ class Plan:
     Attributes:
         buckets: the shapes.
         batches_per_epoch: steps of an epoch.
+        rows: in an epoch.
         left_out: rows that fit no bucket, which no batch holds.
     """
 
@@ -106,7 +110,8 @@ class Plan:
         """Lengths are i32[rows]. Raises ValueError if no row fits."""
         self.buckets, self.seed = buckets, seed
         self._members = _members(source_lengths, target_lengths, buckets)
-        self.left_out = len(source_lengths) - sum(map(len, self._members))
+        self.rows = sum(map(len, self._members))
+        self.left_out = len(source_lengths) - self.rows
         self.batches_per_epoch = sum(math.ceil(len(rows) / bucket.rows) for bucket, rows in zip(buckets, self._members))
         if self.batches_per_epoch == 0:
             raise ValueError("no row fits any bucket")

@@ -1,6 +1,6 @@
 """Noisy parallel decoding: several translations of a sentence, the best of them chosen by an autoregressive teacher.
 
-Gu et al. (2018), section 4.2; paper, section 3.2 and Table 3. The tries come from the compiled pass; the teacher reads
+Gu et al. (2018), section 4.2; paper, section 4.2 and Table 3. The tries come from the compiled pass; the teacher reads
 them as text, so that it may have another vocabulary. It is asked once for a batch, about each text once, and ranks by
 the mean log-probability of a token, eos included (fairseq's reranker, as the official release uses it).
 """

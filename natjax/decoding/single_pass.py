@@ -128,7 +128,7 @@ def make_decode(
             samples: for models with latents, how many are tried, 1 unless given; of several, the first is the prior's
                 mean.
             temperature: for models with latents, how far z lies from the prior's mean, in draws of its standard
-                deviation; 0, the default: at the mean (paper, section 3.2).
+                deviation; 0, the default: at the mean (official release).
             seed: of these draws. A sentence's draws depend on its own tokens, not on the batch it is in.
 
     Returns:

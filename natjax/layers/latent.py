@@ -6,8 +6,15 @@
 Both give mean and standard deviation of Z independent normal distributions. Training draws z from q, and pays what q
 knows beyond p, KL(q‖p); translating takes p's mean. z is mapped to the model's width and added to the states that the
 upsampling takes, nowhere else (official release).
+
+Initial values do not follow the model's, as in the release, whose BERT initialisation stops short of these parts:
+
+    layers of the posterior     xavier, fairseq's default
+    the map of z                uniform ±1/√Z, PyTorch's default: with 0.02 z could hardly be seen, yet its KL is paid
+    maps to mean, deviation     normal 0.02 (ours; the release: PyTorch's default): q and p begin near each other
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,8 +24,8 @@ import numpy as np
 
 from natjax.config import ModelConfig
 from natjax.layers.dropout import dropout
-from natjax.layers.linear import initializer, matmul
-from natjax.layers.noise import Noise, normal
+from natjax.layers.linear import Initializer, fan_in, initializer, matmul
+from natjax.layers.noise import Noise, mix32, normal
 from natjax.layers.position import Positions
 from natjax.layers.stack import Stack
 from natjax.typing import Array
@@ -95,11 +102,14 @@ def mutual_information(q: Gaussian, sample_BSZ: Array, weights_BS: Array, most: 
         q: the posterior.
         sample_BSZ: f32[B, S, Z], drawn from it.
         weights_BS: f32[B, S], 0 for pieces that do not count.
-        most: pieces looked at, spread evenly over the batch.
+        most: pieces looked at, picked from those that count by a hash of their place: even steps would meet the same
+            positions of all rows.
     """
-    step = -(-weights_BS.size // most)
-    mean_MZ, deviation_MZ, z_MZ = (x.reshape(-1, x.shape[-1])[::step] for x in (q.mean, q.deviation, sample_BSZ))
-    weights_M = weights_BS.reshape(-1)[::step]
+    weights_P = weights_BS.reshape(-1)
+    place_P = mix32(jax.lax.iota(jnp.uint32, weights_P.size)) >> np.uint32(1)
+    chosen_M = jnp.argsort(jnp.where(weights_P > 0, place_P, np.uint32(0xFFFFFFFF)))[:most]
+    mean_MZ, deviation_MZ, z_MZ = (x.reshape(-1, x.shape[-1])[chosen_M] for x in (q.mean, q.deviation, sample_BSZ))
+    weights_M = weights_P[chosen_M]
     standard_MMZ = (z_MZ[:, None] - mean_MZ[None]) / deviation_MZ[None]
     log_density_MM = -(0.5 * jnp.square(standard_MMZ) + jnp.log(deviation_MZ)[None]).sum(axis=-1)
     total = jnp.maximum(weights_M.sum(), 1.0)
@@ -111,12 +121,12 @@ class _Dense(nn.Module):
     """Linear map [..., D] -> f32[..., width]."""
 
     width: int
-    kind: str
+    values: Initializer
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", initializer(self.kind, x.shape[-1], self.width), (x.shape[-1], self.width))
+        kernel = self.param("kernel", self.values, (x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
         return matmul(x, kernel, self.dtype) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
@@ -129,8 +139,8 @@ class _GaussianHead(nn.Module):
     @nn.compact
     def __call__(self, x_BSD: Array) -> Gaussian:
         c = self.config
-        # Small at first, whatever the model's own initial values: prior and posterior begin near each other.
-        both_BSX = _Dense(2 * c.latent_width, "bert", jnp.dtype(c.dtype), name="dense")(x_BSD)
+        small = initializer("bert", x_BSD.shape[-1], 2 * c.latent_width)
+        both_BSX = _Dense(2 * c.latent_width, small, jnp.dtype(c.dtype), name="dense")(x_BSD)
         mean_BSZ, raw_BSZ = jnp.split(both_BSX, 2, axis=-1)
         return Gaussian(mean_BSZ, jax.nn.softplus(raw_BSZ) + np.float32(LEAST_DEVIATION))
 
@@ -139,20 +149,22 @@ class Latents(nn.Module):
     """Prior, posterior, and the map from z to the model's width.
 
     Attributes:
-        config: sizes and choices; layers are the model's, `posterior_layers` of them on each side.
+        config: sizes and choices; layers are of the model's kind, `posterior_layers` of them on each side.
     """
 
     config: ModelConfig
 
     def setup(self) -> None:
         """Declares the parts."""
-        c = self.config
+        c, layers = self.config, replace(self.config, initializer="xavier")
         self.prior_head = _GaussianHead(c)
-        self.positions = Positions(c.positions, c.max_positions)
-        self.target_encoder = Stack(c, c.posterior_layers)
-        self.source_decoder = Stack(c, c.posterior_layers)
+        # A table for each side where they are learned (official release).
+        self.target_positions = Positions(c.positions, c.max_positions)
+        self.source_positions = Positions(c.positions, c.max_positions)
+        self.target_encoder = Stack(layers, c.posterior_layers)
+        self.source_decoder = Stack(layers, c.posterior_layers)
         self.posterior_head = _GaussianHead(c)
-        self.spreading = _Dense(c.width, c.initializer, jnp.dtype(c.dtype))
+        self.spreading = _Dense(c.width, fan_in(c.latent_width), jnp.dtype(c.dtype))
 
     def prior(self, memory_BSD: Array) -> Gaussian:
         """p(z|x) from the encoder's last states."""
@@ -168,13 +180,15 @@ class Latents(nn.Module):
     ) -> Gaussian:
         """q(z|x,y) from the vectors of source and target tokens, without positions."""
 
-        def embedded(x: Array, site: int) -> Array:
-            return dropout(self.positions(x), self.config.dropout, noise and noise.fold(site))
+        def embedded(x: Array, positions: Positions, site: int) -> Array:
+            return dropout(positions(x), self.config.dropout, noise and noise.fold(site))
 
         target_lengths_B = jnp.maximum(target_lengths_B, 1)  # rows of padding: attention always has a key
-        known_BND = self.target_encoder(embedded(target_BND, 0), target_lengths_B, noise=noise and noise.fold(1))
+        target_BND = embedded(target_BND, self.target_positions, 0)
+        known_BND = self.target_encoder(target_BND, target_lengths_B, noise=noise and noise.fold(1))
+        source_BSD = embedded(source_BSD, self.source_positions, 2)
         asked_BSD = self.source_decoder(
-            embedded(source_BSD, 2), source_lengths_B, known_BND, target_lengths_B, noise=noise and noise.fold(3)
+            source_BSD, source_lengths_B, known_BND, target_lengths_B, noise=noise and noise.fold(3)
         )
         return self.posterior_head(asked_BSD)
 

@@ -113,6 +113,11 @@ def initializer(kind: Literal["bert", "xavier"], fan_in: int, fan_out: int) -> I
     return functools.partial(_uniform, limit=float(np.sqrt(6 / (fan_in + fan_out))))
 
 
+def fan_in(width: int) -> Initializer:
+    """uniform(±1/√width), with `width` inputs: what PyTorch's Linear begins with."""
+    return functools.partial(_uniform, limit=float(width**-0.5))
+
+
 def _uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, limit: float) -> Array:
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 

@@ -31,7 +31,7 @@ class CrossEntropy(FrameALabel):
         return linear_cross_entropy(head, targets.tokens, targets.lengths, weights, self.label_smoothing)
 
     def infeasible(self, frame_lengths: Array, targets: Targets) -> Array:
-        """None: there is a frame for each label."""
+        """Rows with more labels than frames: none in training, where there is a frame for each label."""
         return targets.lengths > frame_lengths
 
     def align(self, head: Head, frame_lengths: Array, targets: Targets) -> Alignment:

@@ -11,7 +11,7 @@ from natjax.typing import BLANK, Array, Head
 
 @dataclass(frozen=True)
 class CTC:
-    """Paper, section 3.2.
+    """Paper, section 3.3.
 
     Attributes:
         ratio: λ, frames per source piece.

@@ -1,9 +1,14 @@
 """Glancing: in training the decoder is shown some target tokens, the more the more it gets wrong (paper, section 3.4).
 
 A first pass without gradient is aligned with the target. From its distance to the alignment comes how many frames are
-shown, l ~ Poisson(f · distance); which, is left to chance. Those frames' inputs become the vectors of the tokens that
-the alignment puts there, and the second pass is trained on the whole sentence (official release: no frame is left out
-of the loss). A translator sees no targets, so it makes the second pass's work without the first.
+shown, l ~ Poisson(f · distance), or chance alone says it (rnd); which, is left to chance. Those frames' inputs become
+the vectors of the tokens that the alignment puts there, and the second pass is trained on the whole sentence (official
+release: no frame is left out of the loss). A translator sees no targets, so it makes the second pass's work without the
+first.
+
+What the alignment is, is the loss's own affair (`Objective.align`): of CTC the best path, blanks included; of AXE the
+best path, where frames that it skips have ε; of cross-entropy the target itself. The last two have as many frames as
+the target has tokens.
 """
 
 import jax
@@ -12,7 +17,7 @@ import numpy as np
 
 from natjax.config import ObjectiveConfig
 from natjax.layers.noise import Noise, bits, uniform
-from natjax.objectives.base import Alignment, Objective, Targets
+from natjax.objectives.base import Alignment, Objective, Targets, until_eos
 from natjax.typing import BLANK, Array
 
 
@@ -39,34 +44,48 @@ def shown_frames(
         noise: folded to glancing.
 
     Returns:
-        At least one real frame of each row stays hidden.
+        Of the frames that may be shown (all real ones, or those with a token), at least one of each row stays hidden.
     """
     real_BT = jnp.arange(alignment.tokens.shape[1])[None, :] < frame_lengths_B[:, None]
-    if config.glancing == "rnd":
-        share_B = uniform((*noise.rows.shape, 1), noise.fold(0))[:, 0]
-        distance_B = share_B * frame_lengths_B.astype(jnp.float32)
-    elif config.glancing_distance == "hamming":
-        distance_B = hamming(alignment, real_BT)
-    else:
-        predicted, lengths = objective.collapse(alignment.predicted, frame_lengths_B)
-        edits_B = levenshtein(predicted, lengths, targets.tokens, targets.lengths)
-        # Edits a label, carried over to frames (official release).
-        frames_B, labels_B = (n.astype(jnp.float32) for n in (frame_lengths_B, jnp.maximum(targets.lengths, 1)))
-        distance_B = edits_B.astype(jnp.float32) / labels_B * frames_B
-    mean_B = glancing_ratio(config, progress) * distance_B
-    most_B = jnp.maximum(frame_lengths_B - 1, 0)
-    if config.glancing_sampler == "poisson":
-        number_B = poisson(mean_B, most_B, alignment.tokens.shape[1], noise.fold(1))
-    else:
-        number_B = jnp.floor(mean_B).astype(jnp.int32)
-    number_B = jnp.where(feasible_B, jnp.minimum(number_B, most_B), 0)
     open_BT = real_BT if config.glancing_blanks else real_BT & (alignment.tokens != BLANK)
+    open_B = open_BT.sum(axis=1, dtype=jnp.int32)
+    frames_B, may_B = frame_lengths_B.astype(jnp.float32), open_B.astype(jnp.float32)
+    most_B = jnp.maximum(open_B - 1, 0)
+    share_B = uniform((*noise.rows.shape, 1), noise.fold(0))[:, 0]
+    if not config.has_glancing_ratio:
+        number_B = jnp.floor(share_B * may_B).astype(jnp.int32)
+    else:
+        of_first_pass = config.glancing == "glat"
+        inputs = config, objective, alignment, frame_lengths_B, targets
+        distance_B = _distance(*inputs) if of_first_pass else share_B * frames_B
+        # The distance counts all frames: where some may not be shown, so many fewer are.
+        mean_B = glancing_ratio(config, progress) * distance_B * (may_B / frames_B)
+        if config.glancing_sampler == "poisson":
+            number_B = poisson(mean_B, most_B, alignment.tokens.shape[1], noise.fold(1))
+        else:
+            number_B = jnp.floor(mean_B).astype(jnp.int32)
+    number_B = jnp.where(feasible_B, jnp.minimum(number_B, most_B), 0)
     return choose(open_BT, number_B, noise.fold(2))
 
 
+def _distance(
+    config: ObjectiveConfig, objective: Objective, alignment: Alignment, frame_lengths_B: Array, targets: Targets
+) -> Array:
+    """How wrong the first pass is, in frames, f32[B]."""
+    if config.glancing_distance == "hamming":
+        return hamming(alignment, jnp.arange(alignment.tokens.shape[1])[None, :] < frame_lengths_B[:, None])
+    predicted, lengths = objective.collapse(alignment.predicted, frame_lengths_B)
+    # What collapses ends before its eos; so does what it is compared with.
+    tokens, labels_B = until_eos(*targets) if config.target_eos else targets
+    edits_B = levenshtein(predicted, lengths, tokens, labels_B).astype(jnp.float32)
+    # Edits a label, carried over to frames (official release).
+    return edits_B / jnp.maximum(labels_B, 1).astype(jnp.float32) * frame_lengths_B.astype(jnp.float32)
+
+
 def glancing_ratio(config: ObjectiveConfig, progress: Array) -> Array:
-    """f, f32[]: from `glancing_ratio` at the start of the run linearly to `glancing_ratio_end` at its end."""
-    first, last = np.float32(config.glancing_ratio), np.float32(config.glancing_ratio_end)
+    """f, f32[]: from `glancing_ratio` at the start of the run linearly to `glancing_ratio_end`, if any, at its end."""
+    first = np.float32(config.glancing_ratio)
+    last = first if config.glancing_ratio_end is None else np.float32(config.glancing_ratio_end)
     return first + (last - first) * progress
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from natjax.config import ObjectiveConfig
 from natjax.layers.latent import active_units, divergence, free_bits, mutual_information
-from natjax.layers.length import length_loss
-from natjax.layers.noise import Noise
+from natjax.layers.length import length_loss, predict_lengths
+from natjax.layers.noise import Noise, step_noise
 from natjax.models import NAT, Model, Transformer
 from natjax.objectives.base import Objective, Targets
-from natjax.objectives.glancing import shown_frames
+from natjax.objectives.glancing import glancing_ratio, shown_frames
 from natjax.typing import BOS, Array, PyTree
 
 
@@ -40,8 +40,10 @@ class Sums(NamedTuple):
         tokens: Σ w·N over rows that count.
         infeasible: rows left out because CTC cannot express them.
         means: what the techniques in use say of themselves, by name. Latents: `kl` (raw, nats a source piece),
-            `active_units`, `mutual_information` (see `layers.latent`). Glancing: `shown` (share of frames) and
-            `first_pass_loss` (nats a token, of the pass that is shown nothing).
+            `active_units`, `mutual_information` (see `layers.latent`), `free_bits` in force. Glancing: `shown` (share
+            of frames), `first_pass_loss` (nats a token, of the pass that is shown nothing, without label smoothing),
+            `glancing_ratio` in force. Losses with a length: `length_accuracy` (share of sentences whose most probable
+            length is the true one).
     """
 
     loss: Array
@@ -127,6 +129,8 @@ def objective_sums(
         length_logits = model.apply(variables, memory_BSD, batch.source_lengths, method="length_logits")
         length = (length_loss(length_logits, batch.source_lengths, batch.target_lengths) * weights_B).sum()
         total = total + config.length_weight * length / jnp.maximum(sentences, 1.0)
+        right_B = predict_lengths(length_logits, batch.source_lengths, 1)[:, 0] == batch.target_lengths
+        means = {**means, "length_accuracy": Mean((weights_B * right_B.astype(jnp.float32)).sum(), sentences)}
     infeasible = jnp.where(infeasible_B, batch.weights, 0.0).sum()
     return total, Sums((loss_B * weights_B).sum(), length, sentences, tokens, infeasible, means)
 
@@ -180,12 +184,16 @@ def _latents(
     kl_BS = jnp.where(real_BS, divergence(q, p), 0.0)
     free = free_bits(progress, config.free_bits, config.free_bits_hold, config.free_bits_end)
     cost = (weights_BS * jnp.maximum(kl_BS, free)).sum() / jnp.maximum(pieces, 1.0)
-    seen = jax.lax.stop_gradient((q, latent_BSZ))
+    # The estimate is one of draws: where none is made, of some that are always the same.
+    drawn_BSZ = latent_BSZ if noise is not None else q.sample(step_noise(0, jnp.int32(0), memory_BSD.shape[0]))
+    seen = jax.lax.stop_gradient((q, drawn_BSZ))
     means = {
         "kl": Mean((weights_BS * kl_BS).sum(), pieces),
         "active_units": Mean(active_units(seen[0].mean, weights_BS) * sentences, sentences),
         "mutual_information": Mean(mutual_information(*seen, weights_BS) * sentences, sentences),
     }
+    if noise is not None:
+        means["free_bits"] = Mean(free * sentences, sentences)
     return latent_BSZ, cost, means
 
 
@@ -219,6 +227,9 @@ def _glance(
         "shown": Mean((weights_B * shown_B).sum(), (weights_B * frames_B).sum()),
         "first_pass_loss": Mean((weights_B * alignment.losses).sum(), (weights_B * labels_B).sum()),
     }
+    if config.has_glancing_ratio:
+        sentences = weights_B.sum()
+        means["glancing_ratio"] = Mean(glancing_ratio(config, progress) * sentences, sentences)
     return frames_BTD, means
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from natjax import memory, models, objectives
 from natjax.config import Config, expand
 from natjax.data.feed import Feed
-from natjax.data.plan import Plan, choose_buckets, sequential
+from natjax.data.plan import Plan, sequential
 from natjax.data.prepare import open_prepared, prepare
 from natjax.data.store import Batch, Store
 from natjax.data.validation import ScoredText, validation_text
@@ -22,6 +22,7 @@ from natjax.errors import DivergedError, WorkdirError
 from natjax.evaluation.metrics import score
 from natjax.objectives.training import Sums
 from natjax.training import checkpoint, warm_start, workdir
+from natjax.training.planning import training_plan
 from natjax.training.preemption import StopRequest
 from natjax.training.state import State, new_state
 from natjax.training.step import StepReport, make_loss, make_train_step, parameter_count, to_device
@@ -104,7 +105,7 @@ class _Run:
         self.store, self.vocabularies = _open_data(config, self.folder, self.watch.say)
         self.objective = objectives.build(config)
         train_split = self.store.split("train")
-        self.plan = _plan(config, self.store, self.objective.max_frames)
+        self.plan = training_plan(config, self.store)
         if self.plan.left_out:
             self.watch.say(f"{self.plan.left_out:,} training pairs fit no bucket and are left out")
         self.validation = validation_text(config)
@@ -167,7 +168,7 @@ class _Run:
     def updates(self, state: State) -> None:
         training, first = self.config.training, int(state.step)
         seed = jax.device_put(np.uint32(training.seed))
-        self._seconds_before, self._waited = self.metrics.seconds, 0.0
+        self._seconds_before, self._waited, self._collapse_told = self.metrics.seconds, 0.0, False
         self.tally = _Tally()
         if first:
             self.tally = _Tally(checkpoint.read_info(checkpoint.at(self.checkpoints, first)).get("tally"))
@@ -263,6 +264,8 @@ class _Run:
         loss = float(sums.loss / max(sums.tokens, 1))
         values = loss, int(sums.infeasible), scores.bleu, scores.chrf, scores.bp, scores.repetition_rate
         techniques = {name: float(mean.sum / max(mean.count, 1e-30)) for name, mean in sums.means.items()}
+        if self.objective.needs_length:
+            techniques["length_loss"] = float(sums.length_loss / max(sums.sentences, 1))
         return {**dict(zip(_SCORES, values, strict=True)), **techniques}
 
     def _poll(self) -> None:
@@ -270,7 +273,14 @@ class _Run:
             raise _Stopping
 
     def _log(self, step: int, waited: float) -> None:
-        self._write({"step": step, **self.tally.report(), "data_wait_seconds": round(waited - self._waited, 3)})
+        found, hold = self.tally.report(), self.config.objective.free_bits_hold
+        if found.get("active_units") == 0 and step > hold * self.config.training.steps and not self._collapse_told:
+            self._collapse_told = True
+            self.watch.say(
+                f"step {step:,}: no latent dimension is active (KL {found['kl']:.3f} nats a piece, free bits "
+                f"{found['free_bits']:.3f}): the posterior has collapsed, and training goes on as without latents"
+            )
+        self._write({"step": step, **found, "data_wait_seconds": round(waited - self._waited, 3)})
         self.tally, self._waited = _Tally(), waited
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -345,21 +355,6 @@ def _open_data(config: Config, folder: Path, say: Callable[[str], None]) -> tupl
     store, vocabularies = open_prepared(config, path)
     workdir.check_vocabularies(folder, vocabularies)
     return store, vocabularies
-
-
-def _plan(config: Config, store: Store, max_frames: Callable[[int, int], int]) -> Plan:
-    split, valid, data = store.split("train"), store.split("valid"), config.data
-    buckets = choose_buckets(
-        # Validation pairs count too, so that none is longer than the longest bucket.
-        np.concatenate([split.source_lengths, valid.source_lengths]),
-        np.concatenate([split.target_lengths, valid.target_lengths]),
-        buckets=data.buckets,
-        multiple=data.length_multiple,
-        max_length=data.max_length,
-        batch_frames=config.training.batch_frames,
-        max_frames=max_frames,
-    )
-    return Plan(split.source_lengths, split.target_lengths, buckets, config.training.seed)
 
 
 def _pad(split: Any, plan: Plan, step: int) -> Batch:

@@ -28,6 +28,15 @@ FREE = {"training.log_every", *(f"decoding.{name}" for name in (
     "length_bonus_form", "score_eos", "teacher", "npd_samples", "npd_temperature", "npd_lengths",
 ))}  # fmt: skip
 
+# What follows the length of the run, and so bent updates that were already made. Where nothing does, a run may be made
+# longer.
+_BOUND_TO_STEPS: tuple[tuple[str, Callable[[Config], bool]], ...] = (
+    ("training.cooldown_steps end with the run", lambda c: c.training.cooldown_steps > 0),
+    ("free bits fall over shares of the run", lambda c: c.model.latents != "none" and c.objective.free_bits > 0),
+    ("the glancing ratio changes over the run",
+     lambda c: c.objective.has_glancing_ratio and c.objective.glancing_ratio_end is not None),
+)  # fmt: skip
+
 
 def check(folder: Path, config: Config) -> None:
     """Checks that a locked workdir is free or belongs to this config, and clears what killed runs have left behind.
@@ -39,13 +48,15 @@ def check(folder: Path, config: Config) -> None:
         atomic.clear_leftovers(place)
     if (folder / "config.json").exists():
         old = load_config(folder)
-        # Without a cool-down the number of steps bends nothing that came before: a run may be made longer.
-        cools = old.training.cooldown_steps or config.training.cooldown_steps
-        free = FREE if cools else FREE | {"training.steps"}
+        bound = [why for why, either in _BOUND_TO_STEPS if either(old) or either(config)]
+        free = FREE if bound else FREE | {"training.steps"}
         differing = [d for d in differing_fields(old, config) if d.split(":")[0] not in free]
         if differing:
+            steps = old.training.steps != config.training.steps
+            reason = f"; training.steps cannot change here, since {' and '.join(bound)}" if bound and steps else ""
             raise WorkdirError(
-                f"{folder}: holds a run of another config ({'; '.join(differing)}); use a new workdir or that config"
+                f"{folder}: holds a run of another config ({'; '.join(differing)}){reason}; use a new workdir or that "
+                "config"
             )
 
 

@@ -3,11 +3,14 @@
 import dataclasses
 import typing
 
+import numpy as np
 import pytest
 import tiny
 
+from natjax import objectives
 from natjax.ablation.grid import TABLE4, row_config, select, teacher_config
 from natjax.config import Config, ObjectiveConfig, differing_fields, load_config, validate
+from natjax.data.plan import choose_buckets
 from natjax.errors import ConfigError, UserError
 
 PAPER = {
@@ -16,7 +19,7 @@ PAPER = {
     "ctc-kd-vae": 27.49, "ctc-kd-rnd": 26.16, "ctc-kd-glat": 27.20, "ctc-kd-vae-glat": 27.21,
 }  # fmt: skip
 LOSSES = typing.get_args(typing.get_type_hints(ObjectiveConfig)["loss"])
-FIELDS = {"data.train_target", "model.latents", "objective.loss", "objective.glancing"}
+FIELDS = {"data.train_target", "model.latents", "objective.loss", "objective.glancing", "training.batch_frames"}
 
 
 def test_the_rows_are_those_of_the_paper():
@@ -41,6 +44,24 @@ def test_a_row_is_the_config_with_four_fields_changed(base, row):
     assert found == (row.latents, row.loss, row.glancing)
     assert made.data.train_target == ("kd.de" if row.distilled else base.data.train_target)
     assert row_config(made, row, "kd.de") == made  # whatever the four fields were before
+
+
+@pytest.mark.parametrize("own", LOSSES)
+def test_all_rows_and_the_teacher_see_as_many_sentences_in_an_update(own):
+    """Sources as long as their targets, so that a batch of the same budget would hold λ times as many for AXE."""
+    base = load_config("table4")
+    base = dataclasses.replace(base, objective=dataclasses.replace(base.objective, loss=own))
+    lengths = np.random.default_rng(0).integers(4, 20, 3000).astype(np.int32)
+
+    def sentences(config):
+        (bucket,) = choose_buckets(
+            lengths, lengths, buckets=1, multiple=4, max_length=20, batch_frames=config.training.batch_frames,
+            max_frames=objectives.build(config).max_frames, posterior=config.model.latents == "vae",
+        )  # fmt: skip
+        return bucket.rows
+
+    seen = {row.name: sentences(row_config(base, row, "kd.de")) for row in TABLE4}
+    assert set(seen.values()) == {sentences(base)} == {sentences(teacher_config(base))}
 
 
 def test_all_rows_differ():
@@ -81,8 +102,9 @@ def test_the_teacher_is_the_config_made_autoregressive():
     validate(made)
     changed = {line.split(":")[0] for line in differing_fields(base, made)}
     assert changed == {"name", "data.train_target", "model.kind", "objective.loss", "objective.target_eos",
-                       "objective.label_smoothing", "training.encoder_from"}  # fmt: skip
+                       "objective.label_smoothing", "training.encoder_from", "training.batch_frames"}  # fmt: skip
     assert made.objective.label_smoothing == 0.1
+    assert made.training.batch_frames == base.training.batch_frames / base.model.ratio
     with pytest.raises(ConfigError, match=r"^the teacher: model\.max_positions: .*--teacher"):
         teacher_config(tiny.config(positions="learned", max_positions=80))
 

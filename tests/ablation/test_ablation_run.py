@@ -12,6 +12,7 @@ from ablation_files import read_json, write_config
 
 from natjax.cli import main
 from natjax.data import grammar
+from natjax.data.store import open_store
 from natjax.errors import DivergedError, Interrupted
 from natjax.evaluation.metrics import score
 from natjax.training import workdir
@@ -37,6 +38,11 @@ def trainings(monkeypatch):
     monkeypatch.setattr("natjax.ablation.run.train", counted)
     monkeypatch.setattr("natjax.ablation.teacher.train", counted)
     return folders
+
+
+def rows_of(folder, store):
+    """Training pairs of a store."""
+    return open_store(folder / "stores" / store).split("train").rows
 
 
 def stamps(folder):
@@ -72,7 +78,15 @@ def test_two_rows_with_teacher_and_distillation_and_again(small_corpus, config_f
         t in e.references for t, e in zip(translations, examples)
     ) / TEST  # fmt: skip
     assert found["metrics"]["updates"] == 4
+    assert found["metrics"]["sentences"] == pytest.approx(found["metrics"]["epochs"] * rows_of(folder, "kd-frames"))
+    # The teacher stands above the rows, scored with its beam on the same test set.
+    teacher = Translator.load(folder / "teacher", decode="beam").translate([e.source for e in examples])
+    above = read_json(folder / "teacher_test.json")
+    assert above["metrics"]["bleu"] == score(teacher, [e.references for e in examples]).bleu
     told = read_json(folder / "ablation.json")
+    assert told["teacher"] == above
+    assert "| AT teacher | 1 | " in (folder / "ablation.md").read_text()
+    assert "AT teacher" in out
     assert {row["row"]: len(row["runs"]) for row in told["rows"] if row["runs"]} == {"ctc-raw": 1, "ctc-kd": 1}
     assert len(told["rows"]) == 15
     assert (folder / "ablation.md").read_text().count("| not run |") == 13
@@ -227,7 +241,7 @@ def test_a_run_that_another_process_is_at_is_left_out(small_corpus, config_file,
     assert not folder.exists()
     assert main([*words[:-4], "--rows", "ctc-raw", "--seeds", "9"]) == 0
     with workdir.locked(folder / "ctc-raw" / "seed1"), workdir.locked(folder / "text"):
-        assert main(words) == 0
+        assert main(words) == 1
     out, err = capsys.readouterr()
     assert "ctc-raw seed 1: left out" in err
     assert "seed1: another training is running there" in err
@@ -244,8 +258,10 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(small_corpus, config_f
         return train(config, folder, **more)
 
     monkeypatch.setattr("natjax.ablation.run.train", diverging)
-    assert main(command(config_file, tmp_path / "grid", "--rows", "ctc-raw", "--seeds", "1,2")) == 0
-    assert "ctc-raw seed 1: left out (loss nan)" in capsys.readouterr().err
+    assert main(command(config_file, tmp_path / "grid", "--rows", "ctc-raw", "--seeds", "1,2")) == 1
+    out, err = capsys.readouterr()
+    assert "ctc-raw seed 1: left out (loss nan)" in err
+    assert "CTC KD + VAE + GLAT" in out  # the table is there all the same
     assert [run["seed"] for run in read_json(tmp_path / "grid" / "ablation.json")["rows"][7]["runs"]] == [2]
 
 

@@ -60,6 +60,26 @@ def test_buckets_are_the_best_of_all_choices(pairs, buckets, multiple, frames_fo
         assert -ratio == most
 
 
+def test_a_posterior_reads_the_target_too():
+    """Where T is that of the source, an ample N is free for the loss, and not for a posterior that runs over it."""
+    generator = np.random.default_rng(0)
+    pairs = [
+        (s, max(1, round(s * r))) for s, r in zip(generator.integers(4, 37, 400), generator.uniform(0.5, 1.1, 400))
+    ]
+    plain, read = choose(pairs), choose(pairs, posterior=True)
+
+    def labels(shapes):
+        return sum(shapes[smallest_fit([b[:2] for b in shapes], *pair)].N for pair in pairs)
+
+    def positions(shapes):
+        held = [shapes[smallest_fit([b[:2] for b in shapes], *pair)] for pair in pairs]
+        return sum(b.S + b.T + b.S + b.N for b in held)
+
+    assert labels(read) < labels(plain)
+    assert positions(read) < positions(plain)
+    assert choose(pairs, posterior=False) == plain
+
+
 @given(lengths, st.integers(1, 6), st.sampled_from([1, 4, 8]), st.integers(1, 500), st.integers(1, 8))
 @settings(deadline=None)
 def test_every_pair_fits_and_every_batch_respects_the_frames(pairs, buckets, multiple, batch_frames, row_multiple):

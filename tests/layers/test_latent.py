@@ -1,8 +1,10 @@
 """Latent variables: divergence by Monte Carlo, the schedule of free bits, and what tells a collapse."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from natjax.layers.latent import Gaussian, active_units, divergence, free_bits, mutual_information
 from natjax.layers.noise import Noise, normal, sentence_noise, step_noise, uniform
@@ -97,3 +99,53 @@ def test_mutual_information_at_its_ends():
     # Two places with half the pieces each: log 2.
     halves = Gaussian(jnp.where(far < 1600, 0.0, 1000.0), narrow)
     np.testing.assert_allclose(mutual_information(halves, halves.mean, jnp.ones((B, S))), np.log(2.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("S", [8, 16, 32])
+def test_mutual_information_looks_at_all_positions_alike(S):
+    """Only one position of each row says where it comes from: whichever it is, the estimate is the same."""
+    B = 128
+    weights = jnp.ones((B, S)).at[:, S - 2 :].set(0.0)
+    found = []
+    for position in range(S - 2):
+        mean = np.zeros((B, S, 1), np.float32)
+        mean[:, position, 0] = 1000 * (1 + np.arange(B))
+        gaussian = Gaussian(jnp.asarray(mean), jnp.ones((B, S, 1)))
+        found.append(float(mutual_information(gaussian, gaussian.mean, weights)))
+    # A share 1/(S-2) of all pieces lies apart, each alone; the others share one place.
+    share = 1 / (S - 2)
+    expected = share * np.log(256) - (1 - share) * np.log(1 - share)
+    assert min(found) > 0
+    np.testing.assert_allclose(np.mean(found), expected, rtol=0.15)
+    assert max(found) < 4 * expected
+
+
+def _initial(**model):
+    """Parameters of a model whose width is large enough for statistics."""
+    network = tiny.build(width=64, feed_forward=128, latents="vae", latent_width=8, posterior_layers=2, **model)
+    return network[0], network[3]["latents"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "xavier"])
+def test_initial_values_of_the_latents_do_not_follow_the_models(kind):
+    _, params = _initial(initializer=kind)
+    spread = np.asarray(params["spreading"]["kernel"])
+    assert spread.shape == (8, 64)
+    np.testing.assert_allclose(np.abs(spread).max(), 8**-0.5, rtol=0.05)
+    # z of deviation 1 adds about as much to a normalised state: not a twentieth of it.
+    z = np.random.default_rng(0).normal(size=(4000, 8))
+    assert 0.4 < (z @ spread).std() < 0.8
+    for stack in ("target_encoder", "source_decoder"):
+        kernels = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params[stack])
+                   if leaf.ndim == 3}  # fmt: skip
+        assert len(kernels) >= 4
+        for name, kernel in kernels.items():  # [layers, in, out]; several matrices may lie side by side
+            assert np.asarray(kernel).std() > 0.05, name
+    for head in ("prior_head", "posterior_head"):
+        np.testing.assert_allclose(np.asarray(params[head]["dense"]["kernel"]).std(), 0.02, rtol=0.1)
+
+
+def test_each_side_of_the_posterior_has_positions_of_its_own():
+    _, params = _initial(positions="learned", max_positions=90)
+    tables = [np.asarray(params[f"{side}_positions"]["table"]) for side in ("target", "source")]
+    assert tables[0].shape == tables[1].shape and not np.array_equal(*tables)

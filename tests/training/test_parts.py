@@ -14,8 +14,10 @@ import pytest
 import tiny
 
 from natjax.config import TrainingConfig
+from natjax.data.plan import Plan, choose_buckets
 from natjax.errors import CheckpointError, Interrupted, WorkdirError
 from natjax.training import checkpoint, workdir
+from natjax.training.planning import sentences_seen
 from natjax.training.preemption import StopRequest
 from natjax.training.schedule import learning_rate
 from natjax.training.state import new_state, update
@@ -177,6 +179,47 @@ def test_a_workdir_of_another_config_is_refused_with_the_fields(tmp_path):
     cooling = dataclasses.replace(longer.training, cooldown_steps=2)
     with pytest.raises(WorkdirError, match="cooldown_steps"):
         workdir.check(tmp_path, dataclasses.replace(longer, training=cooling))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"cooldown_steps": 2}, r"since training\.cooldown_steps end with the run; use a new workdir"),
+        ({"latents": "vae"}, "since free bits fall over shares of the run"),
+        ({"latents": "vae", "free_bits": 0.0}, None),
+        ({"glancing": "glat", "glancing_ratio_end": 0.3}, "since the glancing ratio changes over the run"),
+        ({"glancing": "glat", "glancing_ratio": 0.3}, None),
+        ({"glancing_ratio_end": 0.3}, None),
+        ({"glancing": "rnd", "glancing_ratio_end": 0.3}, None),
+        ({"glancing": "rnd", "glancing_random": "scaled", "glancing_ratio_end": 0.3}, "since the glancing ratio"),
+        ({"latents": "vae", "cooldown_steps": 2}, r"cooldown_steps end with the run and free bits fall"),
+    ],
+)
+def test_a_run_is_made_longer_only_where_nothing_follows_its_length(tmp_path, fields, reason):
+    config = tiny.config()
+    for section in ("model", "objective", "training"):
+        part = getattr(config, section)
+        ours = {name: value for name, value in fields.items() if hasattr(part, name)}
+        config = dataclasses.replace(config, **{section: dataclasses.replace(part, **ours)})
+    workdir.claim(tmp_path, config)
+    workdir.check(tmp_path, config)
+    longer = tiny.changed(config, steps=9)
+    if reason is None:
+        workdir.check(tmp_path, longer)
+    else:
+        with pytest.raises(WorkdirError, match=r"training\.steps: 6 -> 9\); training\.steps cannot .*" + reason):
+            workdir.check(tmp_path, longer)
+
+
+def test_sentences_seen_by_a_run():
+    """Against the batches themselves, over more than an epoch."""
+    lengths = np.random.default_rng(0).integers(2, 30, (2, 101)).astype(np.int32)
+    shapes = choose_buckets(*lengths, buckets=3, multiple=4, max_length=28, batch_frames=300, max_frames=lambda S, N: N)
+    plan = Plan(*lengths, shapes, seed=1)
+    assert plan.left_out
+    for steps in (0, 1, plan.batches_per_epoch, 3 * plan.batches_per_epoch + 2):
+        assert sentences_seen(plan, steps) == sum(len(plan.batch(step).rows) for step in range(steps))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "vocab.model", "checkpoints"])

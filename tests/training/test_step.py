@@ -1,5 +1,7 @@
 """The compiled step: what it shares between runs, and that the seed that it is given is the run's."""
 
+import dataclasses
+import functools
 from collections import Counter
 
 import jax
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
+from natjax import models, objectives
+from natjax.config import unused_fields
 from natjax.training.loop import train
 from natjax.training.state import new_state
 from natjax.training.step import make_train_step
@@ -52,3 +56,56 @@ def test_a_second_seed_compiles_nothing(config, tmp_path):
         jax.config.update(option, before)
     assert seen["/jax/compilation_cache/cache_hits"] > 3
     assert seen["/jax/compilation_cache/cache_misses"] == 0
+
+
+OTHER = {"model.upsampling": "linear", "model.ratio": 3.0, "model.latent_width": 4, "model.posterior_layers": 2,
+         "model.max_positions": 2000, "objective.free_bits": 0.3, "objective.free_bits_hold": 0.1,
+         "objective.free_bits_end": 0.9, "objective.skip_target_penalty": 3.0, "objective.length_weight": 0.7,
+         "objective.length_range": 9, "objective.glancing_blanks": False, "objective.glancing_dropout": "none",
+         "objective.glancing_distance": "levenshtein", "objective.glancing_random": "scaled",
+         "objective.glancing_ratio": 0.2, "objective.glancing_ratio_end": 0.1,
+         "objective.glancing_sampler": "deterministic"}  # fmt: skip
+
+
+def with_fields(config, fields):
+    for name, value in fields.items():
+        section, field = name.split(".")
+        part = dataclasses.replace(getattr(config, section), **{field: value})
+        config = dataclasses.replace(config, **{section: part})
+    return config
+
+
+@functools.cache
+def program(config):
+    """The step as the compiler is given it."""
+    model, batch = models.build(config, tiny.SIZE, tiny.SIZE), jax.eval_shape(tiny.batch)
+    state = jax.eval_shape(lambda: new_state(models.init(model, 3), config.training))
+    step = make_train_step(model, objectives.build(config), config)
+    return step.lower(state, batch, jax.ShapeDtypeStruct((), jnp.uint32)).as_text()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"objective.loss": "ce"},
+        {"objective.loss": "axe", "model.latents": "vae", "model.posterior_layers": 1, "objective.glancing": "rnd"},
+        {"objective.glancing": "glat"},
+        {"model.kind": "autoregressive", "objective.loss": "ce", "objective.target_eos": True},
+    ],
+    ids=str,
+)
+def test_fields_that_are_said_to_be_unused_are(fields):
+    """Whatever they are, the step is the same program; and it is another one where one that is used changes."""
+    made = with_fields(tiny.config(decoder_layers=1), fields)
+    unused = [name for name in unused_fields(made) if not name.startswith("decoding.")]
+    assert unused and set(unused) <= OTHER.keys()
+    assert program(with_fields(made, {name: OTHER[name] for name in unused})) == program(made)
+
+
+@pytest.mark.parametrize("name", [name for name in OTHER if name.split("_")[0] == "objective.glancing"])
+def test_fields_of_glancing_that_are_used_change_the_step(name):
+    glancing = "rnd" if name == "objective.glancing_random" else "glat"
+    made = with_fields(tiny.config(decoder_layers=1), {"objective.glancing": glancing})
+    assert name not in unused_fields(made)
+    assert program(with_fields(made, {name: OTHER[name]})) != program(made)
