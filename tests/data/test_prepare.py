@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig, validate
-from natjax.data import corpus
+from natjax.data import corpus, lines
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
 from natjax.data.prepare import corpus_files, open_prepared, prepare, recipe
@@ -102,7 +102,7 @@ def test_text_becomes_rows_that_decode_to_the_normalised_text(config, tmp_path):
 
 def test_chunks_change_nothing(config, tmp_path, monkeypatch):
     prepare(config, tmp_path / "whole", silent)
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(lines, "BLOCK", 7)
     prepare(config, tmp_path / "chunks", silent)
     assert len(names(tmp_path / "whole")) == 10 and names(tmp_path / "whole") == names(tmp_path / "chunks")
     for name in names(tmp_path / "whole"):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natjax.config import VocabConfig
-from natjax.data.store import open_store, write_store
+from natjax.data.store import open_store
 from natjax.data.vocab import Vocabularies, Vocabulary
+from natjax.data.writing import write_store
 from natjax.errors import StoreError
 
 ids = st.integers(3, 70_000)
