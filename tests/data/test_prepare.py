@@ -51,8 +51,8 @@ def write(folder: Path, source: list[str], target: list[str]) -> None:
         "valid.source": [*SOURCE[:5], "", "word " * 70],
         "valid.target": [*TARGET[:5], "y", "z"],
     }
-    for name, lines in files.items():
-        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    for name, text in files.items():
+        (folder / name).write_text("".join(line + "\n" for line in text), encoding="utf-8")
 
 
 def change(config: Config, fields: dict) -> Config:
