@@ -1,6 +1,8 @@
 """Corpus -> vocabulary -> store, for one config, in one atomic folder."""
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable
 from contextlib import closing
 from itertools import chain
@@ -24,6 +26,8 @@ EMBEDDED_PAIRS = {"demo": 20_000, "hard": 30_000}
 """Training pairs of the embedded corpus, by difficulty."""
 EMBEDDED_VALID_PAIRS = 500
 
+_SAY_SECONDS = 30.0
+
 Text = tuple[list[str], list[str]]
 
 
@@ -33,7 +37,7 @@ def prepare(
     report: Callable[[str], None],
     *,
     processes: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Makes the token store and the vocabulary of a config; a store that exists there is replaced.
 
@@ -48,7 +52,8 @@ def prepare(
         folder: the store.
         report: called with lines for people.
         processes: how many encode; None: one for each core that may be used. The store is the same for any number.
-        progress: called with (pairs done, pairs in all) while training text is encoded.
+        progress: called with (pairs done, pairs in all) while training text is encoded; None: `report` is told now and
+            then.
 
     Raises:
         DataError: text that is missing or unusable, or nothing left after filtering.
@@ -73,7 +78,7 @@ def prepare(
     with new_store(folder, list(splits), token_dtype(vocabularies), vocabularies) as writer:
         filters = {}
         for name, split in splits.items():
-            heard = progress if name == "train" else lambda done, total: None
+            heard = progress or _spoken(name, report) if name == "train" else lambda done, total: None
             counts = _encode(writer, name, split, vocabularies, processes or cores(), heard)
             report(f"{name}: {counts.describe()}")
             if counts.kept == 0:
@@ -83,6 +88,21 @@ def prepare(
             raise changed(train.corpus)
         writer.metadata |= {"recipe": recipe(config), "text_bytes": _text_bytes(config), "filters": filters}
     report(f"store: {folder}")
+
+
+def _spoken(name: str, report: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Progress as lines, with speed and time left."""
+    started = said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= _SAY_SECONDS:
+            said, speed = now, done / (now - started)
+            left = math.ceil((total - done) / speed / 60)
+            report(f"{name}: {done:,} of {total:,} pairs, {speed:,.0f} pairs/s, about {left} min left")
+
+    return progress
 
 
 class _Split(NamedTuple):

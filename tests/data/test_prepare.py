@@ -1,6 +1,7 @@
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -138,6 +139,15 @@ def test_the_number_of_processes_changes_nothing(config, tmp_path, monkeypatch, 
         assert stored(folder) == stored(tmp_path / "whole")
         assert said[1].startswith("train: 52 pairs read, 48 kept; dropped: 1 empty, 1 too long")
         assert steps == [(min(done, 52), 52) for done in range(5, 56, 5)]
+
+
+def test_progress_is_told_with_speed_and_time_left(config, tmp_path, small_blocks, monkeypatch):
+    clock = itertools.count(0, 20.0)  # each look takes place 20 s after the last one
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    said = []
+    prepare(config, tmp_path / "store", said.append, processes=1)
+    assert said[1] == "train: 10 of 52 pairs, 0 pairs/s, about 3 min left"  # 42 pairs, ten in 40 s
+    assert [line.startswith("train: ") for line in said] == [False] + 6 * [True] + 2 * [False]
 
 
 def test_compressed_text_gives_the_same_rows(config, tmp_path, small_blocks):
