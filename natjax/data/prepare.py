@@ -17,7 +17,7 @@ from natjax.data.encoding import token_dtype
 from natjax.data.lines import Corpus, FileLines, HeldLines, held
 from natjax.data.scan import Scan, changed, drawn, scan, scored_blocks
 from natjax.data.store import Store, open_store
-from natjax.data.vocab import MAX_SENTENCES, Draw, Vocabularies, Vocabulary
+from natjax.data.vocab import Draw, Vocabularies, Vocabulary
 from natjax.data.workers import cores, encoded
 from natjax.data.writing import StoreWriter, check_free, new_store
 from natjax.errors import ConfigError, DataError, StoreError
@@ -308,12 +308,12 @@ def _trained(
     # Pairs with an empty side are dropped. The other filters count pieces, so they come after the vocabulary.
     pairs = int(found.usable.sum())
     sides = [(corpus.source, corpus.target)] if config.vocab.joint else [(corpus.source,), (corpus.target,)]
-    if pairs * len(sides[0]) > MAX_SENTENCES:
-        report(f"vocabulary: about {MAX_SENTENCES:,} of {pairs * len(sides[0]):,} sentences are drawn for it")
     vocabularies = []
     for lines in sides:
         # Seed 0, not training.seed: runs that differ only in their seed share one store.
         draw = Draw(pairs * len(lines), seed=0)
+        if not draw.all:
+            report(f"vocabulary: trained on about {draw.wanted:,} of {draw.sentences:,} sentences, drawn at random")
         sentences = chain.from_iterable(drawn(side, found.usable, draw) for side in lines)
         vocabularies.append(Vocabulary.train(sentences, config.vocab))
     return Vocabularies(vocabularies[0], vocabularies[-1])

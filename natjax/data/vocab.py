@@ -164,12 +164,18 @@ class Draw:
 
     Each sentence is drawn on its own, equally likely, so how many are drawn is right in the mean only: within some
     thousand.
+
+    Attributes:
+        sentences: how many there are.
+        wanted: how many shall be drawn.
+        all: whether that is all of them.
     """
 
     def __init__(self, sentences: int, seed: int = 0):
         """Takes how many sentences will be asked about in all. The seed decides which of them are drawn."""
-        self.all = sentences <= MAX_SENTENCES
-        self._below = np.uint64(min((MAX_SENTENCES << 64) // max(sentences, 1), (1 << 64) - 1))
+        self.sentences, self.wanted = sentences, min(sentences, MAX_SENTENCES)
+        self.all = self.wanted == sentences
+        self._below = np.uint64(min((self.wanted << 64) // max(sentences, 1), (1 << 64) - 1))
         # The raw stream: numpy keeps it the same for ever.
         self._stream = np.random.Philox(seed)
 

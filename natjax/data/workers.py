@@ -99,6 +99,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is for the process that started it
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         worker = _Worker(process, ours)
@@ -163,12 +164,9 @@ def _died(process: subprocess.Popen) -> WorkerError:
 
 
 def serve(descriptor: int) -> None:
-    """The program of a worker: encodes what comes through a socket until it closes.
-
-    Signals are for the process that started it, which closes the socket.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """The program of a worker: encodes what comes through a socket until it closes."""
+    # Cluster managers send it to all processes: the one that started this one heeds it, and closes the socket.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError), Connection(descriptor) as connection:
         limits = Limits(**json.loads(connection.recv_bytes()))
         models = [Vocabulary(connection.recv_bytes()) for _ in range(connection.recv_bytes()[0])]

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig, to_json, validate
-from natjax.data import corpus, lines, workers
+from natjax.data import corpus, lines, vocab, workers
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
 from natjax.data.prepare import corpus_files, open_prepared, prepare, recipe
 from natjax.data.verified import STAMP
-from natjax.data.vocab import Vocabularies
+from natjax.data.vocab import Vocabularies, Vocabulary
 from natjax.errors import ConfigError, DataError, StoreError, UserError, VocabularyError, WorkerError
 
 SOURCE = [f"the {colour} {thing} \u00a0 number {i} is here ." for i in range(12)
@@ -139,6 +139,27 @@ def test_the_number_of_processes_changes_nothing(config, tmp_path, monkeypatch, 
         assert stored(folder) == stored(tmp_path / "whole")
         assert said[1].startswith("train: 52 pairs read, 48 kept; dropped: 1 empty, 1 too long")
         assert steps == [(min(done, 52), 52) for done in range(5, 56, 5)]
+
+
+def test_the_vocabulary_of_a_large_corpus_is_trained_on_a_draw(config, tmp_path, monkeypatch):
+    prepare(config, tmp_path / "all", silent)
+    monkeypatch.setattr(vocab, "MAX_SENTENCES", 60)
+    trained, said = [], []
+    train = Vocabulary.train
+    monkeypatch.setattr(
+        Vocabulary, "train", lambda text, config: train(trained.append(list(text)) or trained[-1], config)
+    )
+    for block in (4096, 5):
+        monkeypatch.setattr(lines, "BLOCK", block)
+        prepare(config, tmp_path / str(block), said.append)
+    assert stored(tmp_path / "5") == stored(tmp_path / "4096")
+    assert said[0] == "vocabulary: trained on about 60 of 102 sentences, drawn at random"
+    assert trained[0] == trained[1] and 40 < len(trained[0]) < 80
+    usable = [normalise(line) for line in [*SOURCE, *ODD_SOURCE[1:], *TARGET, *ODD_TARGET[1:]]]
+    places = [usable.index(sentence) for sentence in trained[0]]
+    assert places == sorted(set(places))  # in the order of the text, none twice
+    assert sum(place < 51 for place in places) > 20 and sum(place >= 51 for place in places) > 20  # of both sides
+    assert Vocabularies.load(tmp_path / "5").source.model != Vocabularies.load(tmp_path / "all").source.model
 
 
 def test_progress_is_told_with_speed_and_time_left(config, tmp_path, small_blocks, monkeypatch):
