@@ -28,7 +28,7 @@ from natjax.errors import WorkerError
 
 Block = tuple[list[str], list[str]]
 
-PAIRS_PER_PROCESS = 20_000
+PAIRS_PER_PROCESS = 50_000
 """Another process is worth its start from this many pairs on."""
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from natjax.data.workers import serve; serve(int(sys.argv[1]))"
