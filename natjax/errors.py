@@ -58,6 +58,10 @@ class StoreError(UserError):
     """A token store that is incomplete, damaged, or made from other data than the config names."""
 
 
+class WorkerError(UserError):
+    """A process that was to do a part of the work and cannot be started, or has died."""
+
+
 class WorkdirError(UserError):
     """A workdir that cannot be used: of another config, without a needed file, not writable."""
 

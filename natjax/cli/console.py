@@ -113,7 +113,11 @@ class WorkView:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        self.console.print(f"natjax: {line}", markup=False)
+        self.line(f"natjax: {line}")
+
+    def line(self, line: str) -> None:
+        """Prints a line above the bar as it is."""
+        self.console.print(line, markup=False)
 
     def progress(self, done: int, total: int) -> None:
         """Moves the bar; without a terminal, prints a line now and then. What was done before has no speed."""

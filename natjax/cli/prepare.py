@@ -1,7 +1,6 @@
 """natjax prepare: corpus -> vocabulary -> token store."""
 
 import argparse
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,6 +11,8 @@ EPILOG = """examples:
   natjax prepare multi30k_en_de                                         writes stores/multi30k_en_de
   natjax prepare configs/multi30k_en_de.py --workdir runs/m30k          writes runs/m30k/store
   natjax prepare multi30k_en_de --data.store stores/m30k --vocab.size 6000
+  natjax prepare multi30k_en_de --processes 8                           the store is the same for any number
+  natjax prepare multi30k_en_de --verify                                makes nothing: compares a store's checksums
 """
 
 
@@ -21,12 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", metavar="W", help="the store goes into W/store; without, into data.store or stores/NAME"
     )
+    parser.add_argument("--processes", type=_positive, metavar="N", help="how many encode text; without, one a core")
+    parser.add_argument("--verify", action="store_true", help="compare a store that is there with its checksums")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Prepares the store; counts of what was dropped go to stderr."""
+    """Prepares the store, or verifies it; counts of what was dropped, and progress, go to stderr."""
+    from natjax.cli.console import WorkView
     from natjax.config import expand
-    from natjax.data.prepare import prepare
+    from natjax.data.prepare import open_prepared, prepare
     from natjax.training import workdir
     from natjax.training.preemption import StopRequest
 
@@ -35,10 +39,22 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         return 0
     inside = Path(args.workdir) / "store" if args.workdir else Path("stores") / config.name
     folder = Path(expand(config.data.store)) if config.data.store else inside
-    with StopRequest(), workdir.locked(Path(args.workdir)) if args.workdir else nullcontext():
-        if args.workdir:
-            workdir.check(Path(args.workdir), config)
-        prepare(config, folder, lambda line: print(line, file=sys.stderr))
-    if not args.workdir:
-        print(f"train on it with --data.store {folder}", file=sys.stderr)
+    with StopRequest(), WorkView("preparing", "pairs") as view:
+        if args.verify:
+            store, _ = open_prepared(config, folder, verify=True)
+            view.line(f"{folder}: {store.split('train').rows:,} training pairs; all files are as they were made")
+            return 0
+        with workdir.locked(Path(args.workdir)) if args.workdir else nullcontext():
+            if args.workdir:
+                workdir.check(Path(args.workdir), config)
+            prepare(config, folder, view.line, processes=args.processes, progress=view.progress)
+            open_prepared(config, folder)  # verified here, so that no training has to
+        if not args.workdir:
+            view.line(f"train on it with --data.store {folder}")
     return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 1 or more")
+    return int(text)

@@ -1,8 +1,6 @@
 """Line-aligned text: read, normalised, filtered; what was dropped is counted, and why."""
 
-import gzip
 import unicodedata
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from natjax.data.lines import Corpus, FileLines, held
 from natjax.errors import DataError
 from natjax.frames import frame_count
 
 REASONS = ("low_score", "empty", "too_long", "ratio", "infeasible")
-"""Why pairs are dropped, in the order in which they are judged. `drop_low_scores` looks at the first, before there is a
+"""Why pairs are dropped, in the order in which they are judged. `scan.scan` looks at the first, before there is a
 vocabulary; `keep_pairs` at the others, which count pieces."""
 
 RATIO_EXEMPT = 5
@@ -51,33 +50,8 @@ def normalise(line: str) -> str:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The raw lines of a UTF-8 text file, `.gz` too.
-
-    Only LF and CRLF end a line. Unicode's other separators (U+2028, U+0085, form feed) stay inside it: splitting
-    there would shift one side of a parallel corpus against the other. A leading byte order mark is dropped.
-
-    Raises:
-        DataError: no such file, not readable, not UTF-8 (with line and byte offset), damaged gzip.
-    """
-    path = Path(path)
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); "
-            f"convert the file, for example with iconv"
-        ) from None
-    lines = text.removeprefix("\ufeff").split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    """The raw lines of a text file, all at once; `FileLines` tells what a line is. Raises DataError as it does."""
+    return [line for block in FileLines(Path(path)).blocks() for line in block]
 
 
 def read_parallel(source_path: str | Path, target_path: str | Path) -> tuple[list[str], list[str]]:
@@ -86,29 +60,23 @@ def read_parallel(source_path: str | Path, target_path: str | Path) -> tuple[lis
     Raises:
         DataError: as `read_lines`, or the sides differ in their number of lines.
     """
-    source, target = read_lines(source_path), read_lines(target_path)
-    if len(source) != len(target):
-        raise DataError(
-            f"{source_path} has {len(source):,} lines but {target_path} has {len(target):,}; "
-            f"line i of one must translate line i of the other"
-        )
-    return source, target
+    return held(Corpus(FileLines(Path(source_path)), FileLines(Path(target_path))))
 
 
-def read_scores(path: str | Path, pairs: int) -> np.ndarray:
-    """The score of each pair of a corpus, one number a line, f64[pairs].
+def parse_scores(lines: Sequence[str], path: Path, first: int) -> np.ndarray:
+    """One number a line, f64.
+
+    Args:
+        lines: of a file of scores.
+        path: the file.
+        first: which line of it the first one is, from 1.
 
     Raises:
-        DataError: as `read_lines`, a line that is no number, or another number of lines than `pairs`.
+        DataError: a line that is no number.
     """
-    lines = read_lines(path)
-    if len(lines) != pairs:
-        raise DataError(
-            f"{path} has {len(lines):,} lines but the training text {pairs:,}; line i must be the score of pair i"
-        )
     scores = np.fromiter(map(_number, lines), np.float64, len(lines))
     if (bad := np.flatnonzero(np.isnan(scores))).size:
-        raise DataError(f"{path}:{bad[0] + 1}: {lines[bad[0]][:40]!r} is not a number; give one score a line")
+        raise DataError(f"{path}:{first + bad[0]}: {lines[bad[0]][:40]!r} is not a number; give one score a line")
     return scores
 
 
@@ -171,16 +139,6 @@ class FilterReport:
         return f"{self.total:,} pairs read, {self.kept:,} kept; dropped: {', '.join(reasons)}"
 
 
-def drop_low_scores(
-    text: tuple[list[str], list[str]], scores: np.ndarray, limits: Limits
-) -> tuple[tuple[list[str], list[str]], FilterReport]:
-    """The pairs whose score is at least `limits.minimum_score`, and the report of the others alone."""
-    kept = np.flatnonzero(scores >= limits.minimum_score)
-    dropped = len(scores) - len(kept)
-    source, target = ([side[i] for i in kept] for side in text)
-    return (source, target), FilterReport(limits, total=dropped, low_score=dropped)
-
-
 def required_frames(target_ids: Sequence[int]) -> int:
     """Fewest frames in which CTC can emit these labels: one each, and a blank between equal neighbours."""
     return len(target_ids) + sum(a == b for a, b in pairwise(target_ids))
@@ -195,23 +153,32 @@ def keep_pairs(
         The indices to keep, i64, ascending; and the report. A pair counts under the first of the `REASONS` that
         applies.
     """
-    verdicts = [_verdict(source, target, limits) for source, target in zip(source_ids, target_ids, strict=True)]
-    dropped = {name: verdicts.count(name) for name in REASONS}
-    kept = np.array([i for i, verdict in enumerate(verdicts) if verdict is None], np.int64)
-    return kept, FilterReport(limits, total=len(verdicts), kept=len(kept), **dropped)
+    reasons = _reasons(source_ids, target_ids, limits)
+    free, dropped = np.ones(len(source_ids), bool), {}
+    for reason in REASONS:
+        if reason in reasons:
+            dropped[reason] = int((free & reasons[reason]).sum())
+            free &= ~reasons[reason]
+    kept = np.flatnonzero(free).astype(np.int64)
+    return kept, FilterReport(limits, total=len(source_ids), kept=len(kept), **dropped)
 
 
-def _verdict(source: Sequence[int], target: Sequence[int], limits: Limits) -> str | None:
-    shorter, longer = sorted((len(source), len(target)))
-    stored_source = len(source) + 1
-    if shorter == 0:
-        return "empty"
-    if max(stored_source, len(target) + limits.target_eos) > limits.max_length:
-        return "too_long"
-    if limits.max_ratio is not None and longer > RATIO_EXEMPT and longer > limits.max_ratio * shorter:
-        return "ratio"
+def _reasons(
+    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], limits: Limits
+) -> dict[str, np.ndarray]:
+    """Reason -> bool[pairs], whether it applies; only those that are judged."""
+    if len(source_ids) != len(target_ids):
+        raise ValueError(f"{len(source_ids)} sources, {len(target_ids)} targets")
+    source, target = (np.fromiter(map(len, side), np.int64, len(side)) for side in (source_ids, target_ids))
+    stored_source, stored_target = source + 1, target + limits.target_eos
+    shorter, longer = np.minimum(source, target), np.maximum(source, target)
+    reasons = {"empty": shorter == 0, "too_long": np.maximum(stored_source, stored_target) > limits.max_length}
+    if limits.max_ratio is not None:
+        reasons["ratio"] = (longer > RATIO_EXEMPT) & (longer > limits.max_ratio * shorter)
     if limits.frames_ratio is not None:
-        needed = required_frames(target) + limits.target_eos
-        if frame_count(stored_source, limits.frames_ratio) < needed:
-            return "infeasible"
-    return None
+        frames = frame_count(stored_source, limits.frames_ratio)
+        reasons["infeasible"] = frames < stored_target
+        # Most targets have room for a blank between any two labels: only for the others are repeats counted.
+        for i in np.flatnonzero((frames < 2 * target + limits.target_eos) & ~reasons["infeasible"]):
+            reasons["infeasible"][i] = frames[i] < required_frames(target_ids[i]) + limits.target_eos
+    return reasons

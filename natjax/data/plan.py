@@ -5,11 +5,14 @@ Every batch has one of few static shapes, the buckets, because each shape costs 
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 _NEVER = 1 << 60  # above any cost, and far enough from overflow to be added to
+_CHUNK = 1 << 20  # pairs looked at in one go: what that takes is bounded
+_AHEAD = 1_000_000  # rows; the order of fewer takes no time that a step would notice
 
 
 class Bucket(NamedTuple):
@@ -73,20 +76,19 @@ def choose_buckets(
     Raises:
         ValueError: no pair fits into `max_length`.
     """
-    fits = (source_lengths <= max_length) & (target_lengths <= max_length)
-    source, target = source_lengths[fits], target_lengths[fits]
+    source, target, pairs = _length_pairs(source_lengths, target_lengths, max_length)
     if len(source) == 0:
         raise ValueError(f"no pair has at most {max_length} pieces a side")
     cap = _round_up(max_length, multiple)
     bounds = np.arange(multiple, _round_up(int(source.max()), multiple) + 1, multiple)
     choices = []
-    for ratio in _length_ratios(source, target):
+    for ratio in _length_ratios(target / source, pairs):
         labels = np.array([min(_round_up(math.ceil(S * ratio), multiple), cap) for S in bounds])
         # The first boundary that holds the pair on both sides; the last one takes what is too long on the target side.
         needed = np.maximum(np.searchsorted(bounds, source), np.searchsorted(labels, target))
         needed = np.minimum(needed, len(bounds) - 1)
         labels[-1] = max(labels[-1], _round_up(int(target.max()), multiple))
-        counts = np.bincount(needed, minlength=len(bounds))
+        counts = _sums(needed, pairs, len(bounds))
         shapes = list(zip(bounds.tolist(), labels.tolist()))
         positions = np.array([S + max_frames(S, N) + (S + N if posterior else 0) for S, N in shapes])
         chosen = _best_boundaries(positions, counts, buckets)
@@ -112,27 +114,53 @@ class Plan:
         self._members = _members(source_lengths, target_lengths, buckets)
         self.rows = sum(map(len, self._members))
         self.left_out = len(source_lengths) - self.rows
-        self.batches_per_epoch = sum(math.ceil(len(rows) / bucket.rows) for bucket, rows in zip(buckets, self._members))
+        batches = [math.ceil(len(rows) / bucket.rows) for bucket, rows in zip(buckets, self._members)]
+        self._first = np.cumsum([0, *batches])  # number of each bucket's first batch, before they are shuffled
+        self.batches_per_epoch = sum(batches)
         if self.batches_per_epoch == 0:
             raise ValueError("no row fits any bucket")
-        self._cached: tuple[int, list[PlannedBatch]] = (-1, [])
+        self._order = _Order(-1, [], np.zeros(0, np.int64))
+        self._next: tuple[int, Future[_Order] | None] = (-1, None)
+        self._background = ThreadPoolExecutor(1, "natjax-order")
 
     def batch(self, step: int) -> PlannedBatch:
-        """The batch of a step, counted from 0 over all epochs."""
-        epoch, place = divmod(step, self.batches_per_epoch)
-        cached_epoch, batches = self._cached
-        if cached_epoch != epoch:
-            batches = self._epoch(epoch)
-            self._cached = (epoch, batches)
-        return batches[place]
+        """The batch of a step, counted from 0 over all epochs. Not for several threads at once.
 
-    def _epoch(self, epoch: int) -> list[PlannedBatch]:
+        The first one that is asked for of an epoch costs a shuffle of all rows: a second for some million. Where steps
+        follow each other, the next epoch's is made in the background while the second half of this one lasts.
+        """
+        epoch, place = divmod(step, self.batches_per_epoch)
+        order = self._of(epoch)
+        if 2 * place >= self.batches_per_epoch:
+            self._make_ahead(epoch + 1)
+        number = int(order.batches[place])
+        b = int(np.searchsorted(self._first, number, side="right")) - 1
+        bucket, start = self.buckets[b], (number - int(self._first[b])) * self.buckets[b].rows
+        return PlannedBatch(bucket, order.rows[b][start : start + bucket.rows].astype(np.int64))
+
+    def _of(self, epoch: int) -> "_Order":
+        if self._order.epoch != epoch:
+            ahead, made = self._next
+            self._order = made.result() if made is not None and ahead == epoch else self._make(epoch)
+            self._next = (-1, None)
+        return self._order
+
+    def _make_ahead(self, epoch: int) -> None:
+        if self._next[0] != epoch and self.rows >= _AHEAD:
+            self._next = epoch, self._background.submit(self._make, epoch)
+
+    def _make(self, epoch: int) -> "_Order":
         generator = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
-        batches = []
-        for bucket, rows in zip(self.buckets, self._members):
-            shuffled = rows[_permutation(generator, len(rows))]
-            batches += _cut(bucket, shuffled)
-        return [batches[i] for i in _permutation(generator, len(batches))]
+        rows = [members[_permutation(generator, len(members))] for members in self._members]
+        return _Order(epoch, rows, _permutation(generator, self.batches_per_epoch))
+
+
+class _Order(NamedTuple):
+    """The order of an epoch: each bucket's rows, shuffled, and the numbers of the batches cut from them, shuffled."""
+
+    epoch: int
+    rows: list[np.ndarray]
+    batches: np.ndarray
 
 
 def sequential(
@@ -144,18 +172,19 @@ def sequential(
 
 
 def _members(source_lengths: np.ndarray, target_lengths: np.ndarray, buckets: tuple[Bucket, ...]) -> list[np.ndarray]:
-    """Rows (i64, ascending) of each bucket: each row goes to the first that holds it."""
+    """Rows (ascending, i32 while that can number them) of each bucket: each row goes to the first that holds it."""
+    dtype = np.int32 if len(source_lengths) < 1 << 31 else np.int64
     free = np.ones(len(source_lengths), bool)
     members = []
     for bucket in buckets:
         inside = free & (source_lengths <= bucket.S) & (target_lengths <= bucket.N)
-        members.append(np.flatnonzero(inside).astype(np.int64))
+        members.append(np.flatnonzero(inside).astype(dtype))
         free &= ~inside
     return members
 
 
 def _cut(bucket: Bucket, rows: np.ndarray) -> list[PlannedBatch]:
-    return [PlannedBatch(bucket, rows[i : i + bucket.rows]) for i in range(0, len(rows), bucket.rows)]
+    return [PlannedBatch(bucket, rows[i : i + bucket.rows].astype(np.int64)) for i in range(0, len(rows), bucket.rows)]
 
 
 def _permutation(generator: np.random.Philox, count: int) -> np.ndarray:
@@ -164,10 +193,41 @@ def _permutation(generator: np.random.Philox, count: int) -> np.ndarray:
     return np.argsort(generator.random_raw(count), kind="stable")
 
 
-def _length_ratios(source: np.ndarray, target: np.ndarray) -> list[float]:
+def _length_pairs(source: np.ndarray, target: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct pairs of lengths, each at most `longest`, and how often each occurs. They are few for any corpus."""
+    keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for start in range(0, len(source), _CHUNK):
+        s, t = (side[start : start + _CHUNK].astype(np.int64) for side in (source, target))
+        fits = (s <= longest) & (t <= longest)
+        found, numbers = np.unique(s[fits] * (longest + 1) + t[fits], return_counts=True)
+        keys, places = np.unique(np.concatenate([keys, found]), return_inverse=True)
+        counts = _sums(places, np.concatenate([counts, numbers]), len(keys))
+    return keys // (longest + 1), keys % (longest + 1), counts
+
+
+def _sums(places: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
+    """i64[length], the sum of the values at each place."""
+    sums = np.zeros(length, np.int64)
+    np.add.at(sums, places, values)
+    return sums
+
+
+def _length_ratios(ratios: np.ndarray, counts: np.ndarray) -> list[float]:
     """Ratios of target over source length to choose from, in steps of a quarter: the 95th percentile down to 1."""
-    most = max(4, math.ceil(4 * float(np.quantile(target / source, 0.95))))
+    most = max(4, math.ceil(4 * _quantile(ratios, counts, 0.95)))
     return [quarters / 4 for quarters in range(most, 3, -1)]
+
+
+def _quantile(values: np.ndarray, counts: np.ndarray, q: float) -> float:
+    """`numpy.quantile` of each value that many times: to the last bit, since the shapes of a run depend on it."""
+    order = np.argsort(values, kind="stable")
+    up_to = np.cumsum(counts[order])
+    place = (int(up_to[-1]) - 1) * q
+    below = math.floor(place)
+    low, high = (float(values[order[np.searchsorted(up_to, i, side="right")]])
+                 for i in (below, min(below + 1, int(up_to[-1]) - 1)))  # fmt: skip
+    part = place - below
+    return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
 
 
 def _best_boundaries(positions: np.ndarray, counts: np.ndarray, buckets: int) -> list[int]:

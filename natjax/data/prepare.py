@@ -1,80 +1,149 @@
 """Corpus -> vocabulary -> store, for one config, in one atomic folder."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from natjax.atomic import clear_leftovers
 from natjax.config import Config, expand
 from natjax.data import grammar
-from natjax.data.corpus import FilterReport, Limits, drop_low_scores, keep_pairs, normalise, read_parallel, read_scores
-from natjax.data.store import Store, check_free, open_store, write_store
-from natjax.data.vocab import EOS, Vocabularies, Vocabulary
+from natjax.data.corpus import FilterReport, Limits
+from natjax.data.encoding import token_dtype
+from natjax.data.lines import Corpus, FileLines, HeldLines, held
+from natjax.data.scan import Scan, changed, drawn, scan, scored_blocks
+from natjax.data.store import Store, open_store
+from natjax.data.vocab import Draw, Vocabularies, Vocabulary
+from natjax.data.workers import cores, encoded
+from natjax.data.writing import StoreWriter, check_free, new_store
 from natjax.errors import ConfigError, DataError, StoreError
 
 EMBEDDED_PAIRS = {"demo": 20_000, "hard": 30_000}
 """Training pairs of the embedded corpus, by difficulty."""
 EMBEDDED_VALID_PAIRS = 500
 
-_CHUNK = 50_000  # pairs encoded at a time: Python's lists of ids take ten times the room of arrays
+_SAY_SECONDS = 30.0
 
 Text = tuple[list[str], list[str]]
 
 
-def prepare(config: Config, folder: str | Path, report: Callable[[str], None]) -> None:
+def prepare(
+    config: Config,
+    folder: str | Path,
+    report: Callable[[str], None],
+    *,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Makes the token store and the vocabulary of a config; a store that exists there is replaced.
 
     Training text is normalised and filtered. Validation text is normalised; only pairs with an empty side or longer
     than `data.max_length` are left out of the store (BLEU is measured on the raw text, not on the store).
 
+    Text is read block by block, three times: to check and count it, for the vocabulary, and to encode it. What is held
+    does not grow with it, but for two bytes a pair.
+
     Args:
         config: what to prepare.
         folder: the store.
         report: called with lines for people.
+        processes: how many encode; None: one for each core that may be used. The store is the same for any number.
+        progress: called with (pairs done, pairs in all) while training text is encoded; None: `report` is told now and
+            then.
 
     Raises:
         DataError: text that is missing or unusable, or nothing left after filtering.
         VocabularyError: the text allows no vocabulary of this size.
         StoreError: the folder cannot be written, or holds other things.
+        WorkerError: a process that encodes cannot be started, or has died.
     """
     clear_leftovers(Path(folder).absolute().parent)
+    clear_leftovers(Path(folder))
     check_free(folder)
+    state, splits = _text_state(config), _splits(config)
+    for name, split in splits.items():
+        if not split.found.usable.any():
+            low, pairs = split.found.low_scores(split.limits), int(split.found.scored.sum())
+            raise _nothing_left(name, low + FilterReport(split.limits, total=pairs, empty=pairs))
+    train = splits["train"]
+    vocabularies = (
+        given_vocabularies(config) if config.vocab.path else _trained(train.corpus, train.found, config, report)
+    )
+    sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in vocabularies.files().values())
+    report(f"vocabulary: {sizes} pieces ({config.vocab.path or config.vocab.algorithm})")
+    with new_store(folder, list(splits), token_dtype(vocabularies), vocabularies) as writer:
+        filters = {}
+        for name, split in splits.items():
+            heard = progress or _spoken(name, report) if name == "train" else lambda done, total: None
+            counts = _encode(writer, name, split, vocabularies, processes or cores(), heard)
+            report(f"{name}: {counts.describe()}")
+            if counts.kept == 0:
+                raise _nothing_left(name, counts)
+            filters[name] = {**counts.counts(), "description": counts.describe()}
+        if _text_state(config) != state:
+            raise changed(train.corpus)
+        writer.metadata |= {"recipe": recipe(config), "text_bytes": _text_bytes(config), "filters": filters}
+    report(f"store: {folder}")
+
+
+def _spoken(name: str, report: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Progress as lines, with speed and time left."""
+    started = said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= _SAY_SECONDS:
+            said, speed = now, done / (now - started)
+            left = math.ceil((total - done) / speed / 60)
+            report(f"{name}: {done:,} of {total:,} pairs, {speed:,.0f} pairs/s, about {left} min left")
+
+    return progress
+
+
+class _Split(NamedTuple):
+    """The text of a split, what a first look has found, and which of its pairs are kept."""
+
+    corpus: Corpus
+    found: Scan
+    limits: Limits
+
+
+def _splits(config: Config) -> dict[str, _Split]:
     made_from = recipe(config)
-    valid_limits = Limits(config.data.max_length, target_eos=config.objective.target_eos)
-    train_limits = dataclasses.replace(
-        valid_limits,
+    valid = Limits(config.data.max_length, target_eos=config.objective.target_eos)
+    train = dataclasses.replace(
+        valid,
         max_ratio=config.data.max_ratio,
         frames_ratio=made_from.get("frames_ratio"),
         minimum_score=made_from.get("data.minimum_score"),
     )
-    train, valid = read_corpus(config)
-    low_scores = FilterReport(train_limits)
-    if train_limits.minimum_score is not None:
-        scores = read_scores(corpus_files(config)["train_scores"], len(train[0]))
-        train, low_scores = drop_low_scores(train, scores, train_limits)
-    train, valid = [tuple([normalise(line) for line in side] for side in text) for text in (train, valid)]
-    parts = (("train", train, low_scores), ("valid", valid, FilterReport(valid_limits)))
-    for split, text, dropped in parts:
-        if not any(source and target for source, target in zip(*text)):
-            empty = FilterReport(dropped.limits, total=len(text[0]), empty=len(text[0]))
-            raise _nothing_left(split, dropped + empty)
-    vocabularies = given_vocabularies(config) if config.vocab.path else train_vocabularies(train, config)
-    sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in vocabularies.files().values())
-    report(f"vocabulary: {sizes} pieces ({config.vocab.path or config.vocab.algorithm})")
-    splits, filters = {}, {}
-    for split, text, dropped in parts:
-        splits[split], counts = _encode(text, vocabularies, dropped)
-        report(f"{split}: {counts.describe()}")
-        if counts.kept == 0:
-            raise _nothing_left(split, counts)
-        filters[split] = {**counts.counts(), "description": counts.describe()}
-    about = {"recipe": made_from, "text_bytes": _text_bytes(config), "filters": filters}
-    write_store(folder, splits, about, vocabularies)
-    report(f"store: {folder}")
+    limits, texts = {"train": train, "valid": valid}, corpora(config)
+    return {name: _Split(text, scan(text, limits[name]), limits[name]) for name, text in texts.items()}
+
+
+def _encode(
+    writer: StoreWriter,
+    name: str,
+    split: _Split,
+    vocabularies: Vocabularies,
+    processes: int,
+    progress: Callable[[int, int], None],
+) -> FilterReport:
+    """Appends the pairs that are kept to a store, and counts all."""
+    counts, pairs = FilterReport(split.limits), int(split.found.scored.sum())
+    blocks = scored_blocks(split.corpus, split.found.scored)
+    # Closed at once when something fails: the processes must not outlive it.
+    with closing(encoded(blocks, pairs, vocabularies, split.limits, processes)) as results:
+        for result in results:
+            writer.append(name, result.source, result.target)
+            counts += result.counts
+            progress(counts.total, pairs)
+    return split.found.low_scores(split.limits) + counts
 
 
 def recipe(config: Config) -> dict[str, Any]:
@@ -93,15 +162,15 @@ def recipe(config: Config) -> dict[str, Any]:
     return fields
 
 
-def open_prepared(config: Config, folder: str | Path) -> tuple[Store, Vocabularies]:
-    """Opens what `prepare` made for this config.
+def open_prepared(config: Config, folder: str | Path, *, verify: bool = False) -> tuple[Store, Vocabularies]:
+    """Opens what `prepare` made for this config; `verify` as for `open_store`.
 
     Raises:
         StoreError: missing or damaged, made by another recipe (every differing field is listed), or from text that
             has changed since.
         VocabularyError: the vocabulary beside the store is missing or damaged.
     """
-    store = open_store(folder)
+    store = open_store(folder, verify=verify)
     made, wanted = store.metadata.get("recipe"), recipe(config)
     if not isinstance(made, dict):
         raise StoreError(f"{folder}: metadata.json names no recipe; run natjax prepare again")
@@ -122,29 +191,45 @@ def open_prepared(config: Config, folder: str | Path) -> tuple[Store, Vocabulari
     return store, vocabularies
 
 
+def corpora(config: Config) -> dict[str, Corpus]:
+    """The text of the training and the validation split, which nobody has looked at yet.
+
+    Raises:
+        DataError: a file is missing; the line ends with `data.obtain` where the config gives it.
+    """
+    difficulty = config.data.embedded
+    if difficulty != "none":
+        pairs = {"train": EMBEDDED_PAIRS[difficulty], "valid": EMBEDDED_VALID_PAIRS}
+        return {split: Corpus(*map(HeldLines, _embedded(difficulty, split, n))) for split, n in pairs.items()}
+    files = {name: FileLines(file) for name, file in corpus_files(config).items()}
+    return {
+        "train": Corpus(files["train_source"], files["train_target"], files.get("train_scores")),
+        "valid": Corpus(files["valid_source"], files["valid_target"]),
+    }
+
+
 def read_corpus(config: Config) -> tuple[Text, Text]:
-    """The raw text of the training and the validation split: (sources, targets) each.
+    """The raw text of the training and the validation split, all at once: (sources, targets) each.
 
     Raises:
         DataError: missing or unusable text; the line ends with `data.obtain` where the config gives it.
     """
-    data = config.data
-    if data.embedded != "none":
-        return (
-            _embedded(data.embedded, "train", EMBEDDED_PAIRS[data.embedded]),
-            _embedded(data.embedded, "valid", EMBEDDED_VALID_PAIRS),
-        )
-    files = corpus_files(config)
-    return (
-        read_parallel(files["train_source"], files["train_target"]),
-        read_parallel(files["valid_source"], files["valid_target"]),
-    )
+    train, valid = (held(corpus) for corpus in corpora(config).values())
+    return train, valid
 
 
 def _text_bytes(config: Config) -> dict[str, int]:
     if config.data.embedded != "none":
         return {}
     return {name: file.stat().st_size for name, file in corpus_files(config).items()}
+
+
+def _text_state(config: Config) -> list[tuple[int, int]]:
+    """What changes with the text."""
+    if config.data.embedded != "none":
+        return []
+    found = [file.stat() for file in corpus_files(config).values()]
+    return [(stat.st_size, stat.st_mtime_ns) for stat in found]
 
 
 def _check_text(config: Config, folder: str | Path, recorded: dict[str, int]) -> None:
@@ -212,38 +297,31 @@ def _check_vocabularies(config: Config, folder: str | Path, vocabularies: Vocabu
 
 
 def train_vocabularies(text: Text, config: Config) -> Vocabularies:
-    """One vocabulary for both sides, or one each, from normalised text. Raises VocabularyError."""
+    """One vocabulary for both sides, or one each, from text that is held. Raises VocabularyError."""
+    corpus = Corpus(*map(HeldLines, text))
+    return _trained(corpus, scan(corpus, Limits(config.data.max_length)), config)
+
+
+def _trained(
+    corpus: Corpus, found: Scan, config: Config, report: Callable[[str], None] = lambda line: None
+) -> Vocabularies:
     # Pairs with an empty side are dropped. The other filters count pieces, so they come after the vocabulary.
-    sides = list(zip(*((source, target) for source, target in zip(*text) if source and target)))
-    # Seed 0, not training.seed: runs that differ only in their seed share one store.
-    if config.vocab.joint:
-        joint = Vocabulary.train(chain(*sides), config.vocab, seed=0)
-        return Vocabularies(joint, joint)
-    return Vocabularies(*(Vocabulary.train(iter(side), config.vocab, seed=0) for side in sides))
+    pairs = int(found.usable.sum())
+    sides = [(corpus.source, corpus.target)] if config.vocab.joint else [(corpus.source,), (corpus.target,)]
+    vocabularies = []
+    for lines in sides:
+        # Seed 0, not training.seed: runs that differ only in their seed share one store.
+        draw = Draw(pairs * len(lines), seed=0)
+        if not draw.all:
+            report(f"vocabulary: trained on about {draw.wanted:,} of {draw.sentences:,} sentences, drawn at random")
+        sentences = chain.from_iterable(drawn(side, found.usable, draw) for side in lines)
+        vocabularies.append(Vocabulary.train(sentences, config.vocab))
+    return Vocabularies(vocabularies[0], vocabularies[-1])
 
 
 def _embedded(difficulty: str, split: str, count: int) -> Text:
     examples = grammar.generate(difficulty, split, count, seed=0)
     return [example.source for example in examples], [example.target for example in examples]
-
-
-def _encode(text: Text, vocabularies: Vocabularies, dropped: FilterReport) -> tuple[tuple[list, list], FilterReport]:
-    """Pieces of the pairs that `dropped.limits` allow, eos added where it belongs; the counts, `dropped` among them."""
-    sources, targets, total, limits = [], [], dropped, dropped.limits
-    for source_lines, target_lines in _chunks(text):
-        source_ids = vocabularies.source.encode(source_lines)
-        target_ids = vocabularies.target.encode(target_lines)
-        kept, counts = keep_pairs(source_ids, target_ids, limits)
-        total += counts
-        sources += [np.array([*source_ids[i], EOS], np.uint32) for i in kept]
-        targets += [np.array(target_ids[i] + [EOS] * limits.target_eos, np.uint32) for i in kept]
-    return (sources, targets), total
-
-
-def _chunks(text: Text) -> Iterator[Text]:
-    source, target = text
-    for start in range(0, len(source), _CHUNK):
-        yield source[start : start + _CHUNK], target[start : start + _CHUNK]
 
 
 def _nothing_left(split: str, counts: FilterReport) -> DataError:

@@ -1,9 +1,12 @@
-"""The token store: a folder of memory-mapped ids and offsets, written atomically, verified when opened.
+"""The token store: a folder of memory-mapped ids and offsets, written atomically, verified after every change.
 
 metadata.json                      format, counts, size and sha256 of each file, and what the caller adds
 {train,valid}.source.tokens.npy    u16 or u32, all rows one after another; each source row ends in eos
 {train,valid}.source.offsets.npy   i64[rows + 1], row i is tokens[offsets[i] : offsets[i + 1]]
 {train,valid}.target.*.npy         the same for targets; they end in eos only if the recipe says so
+verified.json                      the state of the files when they were last verified: see `verified.py`; no content
+
+`writing.py` writes it.
 """
 
 import hashlib
@@ -15,17 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from natjax.atomic import new_folder, sha256
-from natjax.data.vocab import EOS, PAD, Vocabularies
+from natjax.atomic import sha256
+from natjax.data import verified
+from natjax.data.vocab import EOS, PAD
 from natjax.errors import StoreError, one_line
 
 FORMAT = 1
-_SPLITS = ("train", "valid")
-_ARRAYS = [f"{split}.{side}.{kind}.npy"
-           for split in _SPLITS for side in ("source", "target") for kind in ("tokens", "offsets")]  # fmt: skip
-_OWN_FILES = {"metadata.json", "vocab.model", "vocab.source.model", "vocab.target.model", *_ARRAYS}
-
-Rows = Sequence[Sequence[int]]
+SPLITS = ("train", "valid")
+_SIDES = ("source", "target")
+_CHUNK = 1 << 20  # rows looked at in one go: what that takes is bounded
 
 
 class Batch(NamedTuple):
@@ -59,12 +60,12 @@ class SplitView:
     @cached_property
     def source_lengths(self) -> np.ndarray:
         """i32[rows], eos included."""
-        return np.diff(self._source[1]).astype(np.int32)
+        return _lengths(self._source[1])
 
     @cached_property
     def target_lengths(self) -> np.ndarray:
         """i32[rows]."""
-        return np.diff(self._target[1]).astype(np.int32)
+        return _lengths(self._target[1])
 
     @property
     def source_tokens(self) -> np.ndarray:
@@ -134,79 +135,20 @@ class Store:
         return self._splits[name]
 
 
-def write_store(
-    folder: str | Path,
-    splits: dict[str, tuple[Rows, Rows]],
-    metadata: dict[str, Any],
-    vocabularies: Vocabularies | None = None,
-) -> None:
-    """Writes a store, whole or not at all; one that exists is replaced.
+def array_names(split: str) -> list[str]:
+    """The files that hold a split."""
+    return [f"{split}.{side}.{kind}.npy" for side in _SIDES for kind in ("tokens", "offsets")]
+
+
+def open_store(folder: str | Path, *, verify: bool = False) -> Store:
+    """Opens a store: in milliseconds, or after comparing all its files with their checksums, some seconds a gigabyte.
+
+    The sizes of all files, the kinds of the arrays and their first and last offsets are looked at each time. Checksums
+    are compared, and offsets read from end to end, when a file is not in the state in which that was last done.
 
     Args:
-        folder: where.
-        splits: name (train, valid) -> source rows and target rows, exactly as they shall be stored (sources end in
-            eos already).
-        metadata: what else `metadata.json` shall hold (recipe, filter reports).
-        vocabularies: saved beside the tokens, and their sizes and fingerprints recorded.
-
-    Raises:
-        StoreError: the folder holds other things, or cannot be written.
-        ValueError: sides differ in length, a source does not end in eos, an unknown split.
-    """
-    folder = Path(folder)
-    arrays = _flatten(splits)
-    check_free(folder)
-    with new_folder(folder, StoreError, replace=True) as new:
-        for name, array in arrays.items():
-            with (new / name).open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-        counts = {
-            split: {
-                "rows": len(source),
-                "source_tokens": len(arrays[f"{split}.source.tokens.npy"]),
-                "target_tokens": len(arrays[f"{split}.target.tokens.npy"]),
-            }
-            for split, (source, _) in splits.items()
-        }
-        about = {"format": FORMAT, "splits": counts}
-        if vocabularies is not None:
-            for name, vocabulary in vocabularies.files().items():
-                (new / name).write_bytes(vocabulary.model)
-            about["vocabularies"] = {
-                side: {"size": len(vocabulary), "fingerprint": vocabulary.fingerprint}
-                for side, vocabulary in zip(("source", "target"), vocabularies)
-            }
-        about["files"] = {
-            path.name: {
-                "bytes": path.stat().st_size,
-                "sha256": sha256(path),
-                **({"dtype": str(arrays[path.name].dtype)} if path.name in arrays else {}),
-            }
-            for path in sorted(new.iterdir())
-        }
-        text = json.dumps({**about, **metadata}, indent=2, ensure_ascii=False)
-        (new / "metadata.json").write_text(text + "\n", encoding="utf-8")
-
-
-def check_free(folder: str | Path) -> None:
-    """Whether a store may be written there: the place is free, or holds a store and nothing else. Raises StoreError."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder}: is a file; name a folder with --data.store")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    # A file called metadata.json alone may be anybody's.
-    foreign = sorted(names - _OWN_FILES) or sorted(names if names.isdisjoint(_ARRAYS) else ())
-    if foreign:
-        raise StoreError(
-            f"{folder}: holds {foreign[0]!r}, which is no part of a token store; name another --data.store"
-        )
-
-
-def open_store(folder: str | Path) -> Store:
-    """Opens a store after comparing all its files with the metadata: a second or two a gigabyte.
-
-    Args:
-        folder: what `write_store` wrote.
+        folder: what `writing.write_store` wrote.
+        verify: compare the checksums whatever state the files are in.
 
     Raises:
         StoreError: missing, incomplete, damaged, or of another format version.
@@ -219,14 +161,25 @@ def open_store(folder: str | Path) -> Store:
             raise _unusable(path, "missing")
         if path.stat().st_size != expected["bytes"]:
             raise _unusable(path, f"{path.stat().st_size:,} bytes instead of {expected['bytes']:,}")
-        if sha256(path) != expected["sha256"]:
-            raise _unusable(path, "its content has changed (sha256)")
     splits = {}
     for split, counts in metadata["splits"].items():
         sides = [_open_side(folder, f"{split}.{side}", counts["rows"], metadata["files"])
-                 for side in ("source", "target")]  # fmt: skip
+                 for side in _SIDES]  # fmt: skip
         splits[split] = SplitView(*sides)
+    with verified.once(folder, metadata["files"], again=verify) as needed:
+        if needed:
+            _verify(folder, metadata)
     return Store(folder, metadata, splits)
+
+
+def _verify(folder: Path, metadata: dict[str, Any]) -> None:
+    for name, expected in metadata["files"].items():
+        if sha256(folder / name) != expected["sha256"]:
+            raise _unusable(folder / name, "its content has changed (sha256)")
+    for path in (folder / f"{split}.{side}.offsets.npy" for split in metadata["splits"] for side in _SIDES):
+        offsets = np.load(path, mmap_mode="r", allow_pickle=False)
+        if any((np.diff(offsets[i : i + _CHUNK + 1]) < 0).any() for i in range(0, len(offsets), _CHUNK)):
+            raise _unusable(path, "offsets do not ascend")
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -244,7 +197,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         for file in metadata["files"].values():
             _ = int(file["bytes"]), str(file["sha256"])
         for name, split in metadata["splits"].items():
-            _ = int(split["rows"]), [metadata["files"][f] for f in _ARRAYS if f.startswith(f"{name}.")]
+            _ = int(split["rows"]), [metadata["files"][f] for f in array_names(name)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _unusable(path, f"a needed field is missing or of the wrong type ({error!r})") from None
     return metadata
@@ -265,8 +218,6 @@ def _open_side(folder: Path, prefix: str, rows: int, files: dict) -> tuple[np.nd
     path = folder / f"{prefix}.offsets.npy"
     if offsets.dtype != np.int64 or len(offsets) != rows + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
         raise _unusable(path, "offsets do not agree with the tokens and the metadata")
-    if (np.diff(offsets) < 0).any():
-        raise _unusable(path, "offsets do not ascend")
     return tokens, offsets
 
 
@@ -274,29 +225,12 @@ def _unusable(path: Path, what: str) -> StoreError:
     return StoreError(f"{path}: {what}; run natjax prepare again")
 
 
-def _flatten(splits: dict[str, tuple[Rows, Rows]]) -> dict[str, np.ndarray]:
-    """File name -> array. All tokens share one dtype."""
-    flat = {}
-    for split, (source, target) in splits.items():
-        if split not in _SPLITS:
-            raise ValueError(f"unknown split {split!r}")
-        if len(source) != len(target):
-            raise ValueError(f"{split}: {len(source)} sources, {len(target)} targets")
-        if any(len(row) == 0 or row[-1] != EOS for row in source):
-            raise ValueError(f"{split}: a source does not end in eos")
-        flat[f"{split}.source"], flat[f"{split}.target"] = _concatenate(source), _concatenate(target)
-    largest = max((int(tokens.max(initial=0)) for tokens, _ in flat.values()), default=0)
-    dtype = np.uint16 if largest < 1 << 16 else np.uint32
-    arrays = {}
-    for name, (tokens, offsets) in flat.items():
-        arrays[f"{name}.tokens.npy"], arrays[f"{name}.offsets.npy"] = tokens.astype(dtype), offsets
-    return arrays
-
-
-def _concatenate(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return np.concatenate([np.zeros(0, np.uint32), *(np.asarray(row, np.uint32) for row in rows)]), offsets
+def _lengths(offsets: np.ndarray) -> np.ndarray:
+    lengths = np.empty(len(offsets) - 1, np.int32)
+    for start in range(0, len(lengths), _CHUNK):
+        part = offsets[start : start + _CHUNK + 1]
+        np.subtract(part[1:], part[:-1], out=lengths[start : start + _CHUNK], casting="same_kind")
+    return lengths
 
 
 def _row(tokens: np.ndarray, offsets: np.ndarray, row: int) -> np.ndarray:

@@ -18,8 +18,9 @@ from natjax.errors import VocabularyError, one_line
 # As in natjax.typing, which cannot be imported where jax is not wanted.
 PAD, BOS, EOS, UNK = range(4)
 
-MAX_SENTENCES = 4_000_000
-"""Sentences that a vocabulary is trained on at most; of larger corpora, this many are drawn at random."""
+MAX_SENTENCES = 2_000_000
+"""Sentences that a vocabulary is trained on; of larger corpora, about this many are drawn at random. SentencePiece
+holds them, some hundred megabytes, and as much again for the words in them."""
 
 _TRAINING_THREADS = 2  # fixed: the pieces may depend on it
 
@@ -52,13 +53,12 @@ class Vocabulary:
             )
 
     @classmethod
-    def train(cls, sentences: Iterable[str], config: VocabConfig, seed: int = 0) -> "Vocabulary":
+    def train(cls, sentences: Iterable[str], config: VocabConfig) -> "Vocabulary":
         """Learns the pieces; the same sentences in the same order give the same bytes.
 
         Args:
-            sentences: normalised text.
+            sentences: normalised text, all of which is used (see `Draw`). They are handed on one by one.
             config: size, algorithm and character coverage.
-            seed: decides which sentences are drawn where there are more than `MAX_SENTENCES`.
 
         Raises:
             VocabularyError: the text allows no vocabulary of this size; the message says which size it does allow.
@@ -66,7 +66,7 @@ class Vocabulary:
         writer = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(_sample(sentences, seed)),
+                sentence_iterator=iter(sentences),
                 model_writer=writer,
                 vocab_size=config.size,
                 model_type=config.algorithm,
@@ -102,9 +102,9 @@ class Vocabulary:
         """Writes the model, whole or not at all. Raises WorkdirError where the system refuses."""
         write_bytes(path, self.model)
 
-    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Piece ids of each sentence, without bos and eos."""
-        return self._processor.encode(list(sentences))
+    def encode(self, sentences: Sequence[str], threads: int = -1) -> list[list[int]]:
+        """Piece ids of each sentence, without bos and eos. `threads`: how many do it; -1, one a core."""
+        return self._processor.encode(list(sentences), num_threads=threads)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """Text of each row of ids. Padding, bos and eos are silent; an unknown piece reads ` ⁇ `."""
@@ -173,16 +173,31 @@ class Vocabularies(NamedTuple):
         return {"vocab.source.model": self.source, "vocab.target.model": self.target}
 
 
-def _sample(sentences: Iterable[str], seed: int) -> list[str]:
-    """At most `MAX_SENTENCES`, each equally likely (reservoir sampling, in one pass)."""
-    generator = np.random.Generator(np.random.Philox(seed))
-    sample: list[str] = []
-    for i, sentence in enumerate(sentences):
-        if i < MAX_SENTENCES:
-            sample.append(sentence)
-        elif (place := int(generator.integers(i + 1))) < MAX_SENTENCES:
-            sample[place] = sentence
-    return sample
+class Draw:
+    """Chooses `MAX_SENTENCES` of a number of sentences, or all where there are no more, in one pass and no memory.
+
+    Each sentence is drawn on its own, equally likely, so how many are drawn is right in the mean only: within some
+    thousand.
+
+    Attributes:
+        sentences: how many there are.
+        wanted: how many shall be drawn.
+        all: whether that is all of them.
+    """
+
+    def __init__(self, sentences: int, seed: int = 0):
+        """Takes how many sentences will be asked about in all. The seed decides which of them are drawn."""
+        self.sentences, self.wanted = sentences, min(sentences, MAX_SENTENCES)
+        self.all = self.wanted == sentences
+        self._below = np.uint64(min((self.wanted << 64) // max(sentences, 1), (1 << 64) - 1))
+        # The raw stream: numpy keeps it the same for ever.
+        self._stream = np.random.Philox(seed)
+
+    def next(self, count: int) -> np.ndarray:
+        """bool[count], which of the next sentences are drawn."""
+        if self.all:
+            return np.ones(count, bool)
+        return self._stream.random_raw(count) < self._below
 
 
 def _explain(message: str, size: int) -> str:

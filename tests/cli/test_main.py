@@ -190,6 +190,29 @@ def test_a_store_that_does_not_match(capsys, tmp_path, options):
                                                 "--data.store", str(run / "store"))  # fmt: skip
 
 
+def test_preparing_by_processes_and_verifying(capsys, tmp_path, options, monkeypatch):
+    monkeypatch.setattr("natjax.data.workers.PAIRS_PER_PROCESS", 20)
+    for processes in ("1", "2"):
+        store = ["--data.store", str(tmp_path / processes)]
+        assert main(["prepare", "demo", "--processes", processes, *store, *options]) == 0
+        assert f"train on it with --data.store {tmp_path / processes}" in capsys.readouterr().err
+    for file in (tmp_path / "1").glob("*.npy"):
+        assert (tmp_path / "2" / file.name).read_bytes() == file.read_bytes()
+    assert main(["prepare", "demo", "--verify", *store, *options]) == 0
+    assert "2: 60 training pairs; all files are as they were made" in capsys.readouterr().err
+    assert "made with other settings" in mistake(capsys, "prepare", "demo", "--verify", *store, *options,
+                                                 "--vocab.size", "61")  # fmt: skip
+    tokens = tmp_path / "2" / "train.source.tokens.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-2] + b"\x07\x00")
+    assert "its content has changed" in mistake(capsys, "prepare", "demo", "--verify", *store, *options)
+    assert "metadata.json is missing" in mistake(capsys, "prepare", "demo", "--verify", *options, "--data.store",
+                                                 str(tmp_path / "nowhere"))  # fmt: skip
+    assert not (tmp_path / "nowhere").exists()
+    for wrong in ("0", "-1", "two"):
+        line = mistake(capsys, "prepare", "demo", "--processes", wrong, *store, *options)
+        assert "is not a number of processes; give 1 or more" in line or "expected one argument" in line
+
+
 def test_models_that_cannot_be_used(capsys, tmp_path):
     assert "not a workdir" in mistake(capsys, "translate", "--model", str(tmp_path))
     assert "not a workdir" in mistake(capsys, "translate", "--model", str(tmp_path / "nowhere"))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from natjax.data import scan
 from natjax.data.corpus import FilterReport, Limits, keep_pairs, normalise, read_lines, read_parallel, required_frames
 from natjax.errors import DataError
 
@@ -64,8 +65,11 @@ def test_lines_come_back_as_written(tmp_path_factory, lines):
     (folder / "lf").write_bytes(text.encode())
     (folder / "crlf").write_bytes(text.replace("\n", "\r\n").encode())
     (folder / "lf.gz").write_bytes(gzip.compress(text.encode()))
-    for name in ("lf", "crlf", "lf.gz"):
-        assert read_lines(folder / name) == lines
+    for block in (1, 2, 4096):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("natjax.data.lines.BLOCK", block)
+            for name in ("lf", "crlf", "lf.gz"):
+                assert read_lines(folder / name) == lines
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
@@ -107,6 +111,25 @@ def test_sides_of_unequal_length_are_named_with_their_counts(tmp_path):
     with pytest.raises(DataError, match=r"/a has 3 lines but .*/b has 2"):
         read_parallel(tmp_path / "a", tmp_path / "b")
     assert read_parallel(tmp_path / "a", tmp_path / "a") == (["1", "2", "3"], ["1", "2", "3"])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 5])
+def test_sides_of_unequal_length_wherever_a_block_ends(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("natjax.data.lines.BLOCK", block)
+    for a, b in itertools.product(range(6), repeat=2):
+        (tmp_path / "a").write_text("x\n" * a)
+        (tmp_path / "b").write_text("y\n" * b)
+        if a == b:
+            assert read_parallel(tmp_path / "a", tmp_path / "b") == (["x"] * a, ["y"] * b)
+        else:
+            with pytest.raises(DataError, match=rf"/a has {a} lines but .*/b has {b};"):
+                read_parallel(tmp_path / "a", tmp_path / "b")
+
+
+@given(texts)
+@settings(deadline=None, max_examples=300)
+def test_a_first_look_sees_which_lines_are_empty(text):
+    assert scan._empty(text) == (normalise(text) == "")
 
 
 @given(st.lists(st.integers(4, 6), max_size=10))

@@ -1,11 +1,14 @@
 import itertools
 import math
+import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from natjax.data import plan as module
 from natjax.data.plan import Bucket, Plan, choose_buckets, sequential
 
 lengths = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=40)
@@ -200,3 +203,78 @@ def test_many_buckets_cost_no_more_than_few():
     assert costs == sorted(costs, reverse=True)
     # Lengths are uniform here: k equal buckets waste 1/2k of the longest, as a share of the mean, half of it.
     assert costs[-1] / source.sum() < 1 + 1 / 16 + 0.06
+
+
+def _order_by_definition(pairs, buckets, seed, epoch):
+    """What runs that are under way rely on: the raw stream of Philox sorts each bucket's rows, then the batches."""
+    generator = np.random.Philox(np.random.SeedSequence([seed, epoch]))
+    shapes, batches = [bucket[:2] for bucket in buckets], []
+    for i, bucket in enumerate(buckets):
+        members = [row for row, pair in enumerate(pairs) if smallest_fit(shapes, *pair) == i]
+        keys = generator.random_raw(len(members)).tolist()
+        shuffled = [row for _, row in sorted(zip(keys, members))]
+        batches += [(bucket, shuffled[k : k + bucket.rows]) for k in range(0, len(shuffled), bucket.rows)]
+    keys = generator.random_raw(len(batches)).tolist()
+    return [batches[i] for _, i in sorted(zip(keys, range(len(batches))))]
+
+
+@given(lengths, st.integers(0, 1000), st.integers(0, 5))
+@settings(deadline=None)
+def test_the_order_is_that_of_the_definition(pairs, seed, epoch):
+    buckets = choose(pairs, batch_frames=100)
+    plan = Plan(*columns(pairs), buckets, seed)
+    expected = _order_by_definition(pairs, buckets, seed, epoch)
+    found = [plan.batch(epoch * plan.batches_per_epoch + i) for i in range(plan.batches_per_epoch)]
+    assert [(bucket, rows.tolist()) for bucket, rows in found] == expected
+
+
+@pytest.mark.parametrize("steps", ["in order", "to and fro"])
+def test_an_order_that_is_made_ahead_is_the_same(monkeypatch, steps):
+    pairs = [(1 + i % 30, 1 + i % 30) for i in range(200)]
+    buckets = choose(pairs)
+    plain = Plan(*columns(pairs), buckets, 1)
+    n = plain.batches_per_epoch
+    expected = [plain.batch(step).rows.tolist() for step in range(4 * n)]
+    monkeypatch.setattr(module, "_AHEAD", 1)
+    ahead = Plan(*columns(pairs), buckets, 1)
+    made = []
+    monkeypatch.setattr(ahead, "_make", lambda epoch: made.append(epoch) or Plan._make(ahead, epoch))
+    order = {"in order": range(4 * n), "to and fro": [n - 1, 0, 3 * n - 1, n - 1, n, 2 * n, 3 * n, 2 * n - 1, n]}[steps]
+    assert [ahead.batch(step).rows.tolist() for step in order] == [expected[step] for step in order]
+    if steps == "in order":
+        ahead._background.shutdown()
+        assert made == [0, 1, 2, 3, 4]  # each once, and the next one before it is needed
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(1, 9)), min_size=1, max_size=30), st.floats(0, 1))
+@settings(deadline=None)
+def test_the_quantile_is_numpys(weighted, q):
+    values, counts = np.array([v for v, _ in weighted]), np.array([n for _, n in weighted])
+    assert module._quantile(values, counts, q) == np.quantile(np.repeat(values, counts), q)
+
+
+@given(lengths, st.integers(1, 40), st.integers(1, 7))
+@settings(deadline=None)
+def test_pairs_of_lengths_are_counted(pairs, longest, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        source, target, counts = module._length_pairs(*columns(pairs), longest)
+    expected = Counter(pair for pair in pairs if max(pair) <= longest)
+    assert dict(zip(zip(source.tolist(), target.tolist()), counts.tolist(), strict=True)) == expected
+
+
+def test_what_a_plan_takes_is_small():
+    """Beside the lengths, which it is given: four bytes a row for its place, four for its order, sorting as it goes."""
+    rows = 400_000
+    generator = np.random.default_rng(0)
+    source = generator.integers(1, 60, rows).astype(np.int32)
+    target = np.maximum(1, source + generator.integers(-3, 10, rows)).astype(np.int32)
+    tracemalloc.start()
+    try:
+        options = dict(buckets=6, multiple=8, max_length=80, batch_frames=4000, max_frames=lambda S, N: 2 * S)
+        plan = Plan(source, target, choose_buckets(source, target, **options), seed=1)
+        plan.batch(0)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10 * rows and peak < 10 * rows + 20 * rows + 4_000_000

@@ -1,21 +1,26 @@
 import dataclasses
+import gzip
 import hashlib
+import itertools
 import json
+import os
 import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig, validate
-from natjax.data import corpus
+from natjax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, VocabConfig, to_json, validate
+from natjax.data import corpus, lines, vocab, workers
 from natjax.data import prepare as module
 from natjax.data.corpus import normalise
 from natjax.data.prepare import corpus_files, open_prepared, prepare, recipe
-from natjax.data.vocab import Vocabularies
-from natjax.errors import ConfigError, DataError, StoreError, UserError, VocabularyError
+from natjax.data.verified import STAMP
+from natjax.data.vocab import Vocabularies, Vocabulary
+from natjax.errors import ConfigError, DataError, StoreError, UserError, VocabularyError, WorkerError
 
 SOURCE = [f"the {colour} {thing} \u00a0 number {i} is here ." for i in range(12)
           for colour in ("red", "green") for thing in ("house", "garden")]  # fmt: skip
@@ -51,8 +56,8 @@ def write(folder: Path, source: list[str], target: list[str]) -> None:
         "valid.source": [*SOURCE[:5], "", "word " * 70],
         "valid.target": [*TARGET[:5], "y", "z"],
     }
-    for name, lines in files.items():
-        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    for name, text in files.items():
+        (folder / name).write_text("".join(line + "\n" for line in text), encoding="utf-8")
 
 
 def change(config: Config, fields: dict) -> Config:
@@ -102,11 +107,222 @@ def test_text_becomes_rows_that_decode_to_the_normalised_text(config, tmp_path):
 
 def test_chunks_change_nothing(config, tmp_path, monkeypatch):
     prepare(config, tmp_path / "whole", silent)
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(lines, "BLOCK", 7)
     prepare(config, tmp_path / "chunks", silent)
     assert len(names(tmp_path / "whole")) == 10 and names(tmp_path / "whole") == names(tmp_path / "chunks")
     for name in names(tmp_path / "whole"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "chunks" / name).read_bytes()
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    """All that a store holds; when it was verified is no content."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != STAMP}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 5 lines, and a process for every 8 pairs."""
+    monkeypatch.setattr(lines, "BLOCK", 5)
+    monkeypatch.setattr(workers, "PAIRS_PER_PROCESS", 8)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_number_of_processes_changes_nothing(config, tmp_path, monkeypatch, joint):
+    config = change(config, {"vocab.joint": joint, "model.share_embeddings": joint, "vocab.size": 60})
+    prepare(config, tmp_path / "whole", silent)
+    monkeypatch.setattr(lines, "BLOCK", 5)
+    monkeypatch.setattr(workers, "PAIRS_PER_PROCESS", 8)
+    for processes in (1, 2, 3):
+        said, steps = [], []
+        folder = tmp_path / str(processes)
+        prepare(config, folder, said.append, processes=processes, progress=lambda *step, to=steps: to.append(step))
+        assert stored(folder) == stored(tmp_path / "whole")
+        assert said[1].startswith("train: 52 pairs read, 48 kept; dropped: 1 empty, 1 too long")
+        assert steps == [(min(done, 52), 52) for done in range(5, 56, 5)]
+
+
+def test_the_vocabulary_of_a_large_corpus_is_trained_on_a_draw(config, tmp_path, monkeypatch):
+    prepare(config, tmp_path / "all", silent)
+    monkeypatch.setattr(vocab, "MAX_SENTENCES", 60)
+    trained, said = [], []
+    train = Vocabulary.train
+    monkeypatch.setattr(
+        Vocabulary, "train", lambda text, config: train(trained.append(list(text)) or trained[-1], config)
+    )
+    for block in (4096, 5):
+        monkeypatch.setattr(lines, "BLOCK", block)
+        prepare(config, tmp_path / str(block), said.append)
+    assert stored(tmp_path / "5") == stored(tmp_path / "4096")
+    assert said[0] == "vocabulary: trained on about 60 of 102 sentences, drawn at random"
+    assert trained[0] == trained[1] and 40 < len(trained[0]) < 80
+    usable = [normalise(line) for line in [*SOURCE, *ODD_SOURCE[1:], *TARGET, *ODD_TARGET[1:]]]
+    places = [usable.index(sentence) for sentence in trained[0]]
+    assert places == sorted(set(places))  # in the order of the text, none twice
+    assert sum(place < 51 for place in places) > 20 and sum(place >= 51 for place in places) > 20  # of both sides
+    assert Vocabularies.load(tmp_path / "5").source.model != Vocabularies.load(tmp_path / "all").source.model
+
+
+def test_progress_is_told_with_speed_and_time_left(config, tmp_path, small_blocks, monkeypatch):
+    clock = itertools.count(0, 20.0)  # each look takes place 20 s after the last one
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    said = []
+    prepare(config, tmp_path / "store", said.append, processes=1)
+    assert said[1] == "train: 10 of 52 pairs, 0 pairs/s, about 3 min left"  # 42 pairs, ten in 40 s
+    assert [line.startswith("train: ") for line in said] == [False] + 6 * [True] + 2 * [False]
+
+
+def test_compressed_text_gives_the_same_rows(config, tmp_path, small_blocks):
+    scores = [("0.49", "0.5", " 9e-1 ")[i % 3] for i in range(len(SOURCE) + 4)]
+    plain = scored(config, scores)
+    prepare(plain, tmp_path / "plain", silent)
+    (tmp_path / "gz").mkdir()
+    for file in (tmp_path / "text").iterdir():
+        # In two members, as logs and joined corpora have it.
+        data = file.read_bytes()
+        (tmp_path / "gz" / f"{file.name}.gz").write_bytes(gzip.compress(data[:333]) + gzip.compress(data[333:]))
+    fields = {
+        f"data.{split}_{side}": f"{split}.{side}.gz" for split in ("train", "valid") for side in ("source", "target")
+    }
+    fields |= {"data.root": str(tmp_path / "gz"), "data.train_scores": "train.scores.gz"}
+    prepare(change(plain, fields), tmp_path / "packed", silent, processes=2)
+    for name, content in stored(tmp_path / "plain").items():
+        assert name == "metadata.json" or stored(tmp_path / "packed")[name] == content, name
+
+
+def test_mistakes_in_a_later_block_are_placed(config, tmp_path, small_blocks):
+    text = tmp_path / "text"
+    good = (text / "train.target").read_bytes()
+    place = good.index(b"Nummer 7")
+    (text / "train.target").write_bytes(good[:place] + b"\xfe" + good[place:])
+    line = good[:place].count(b"\n") + 1
+    message = rf"train\.target:{line}: not UTF-8 \(byte 0xfe at offset {place}\)"
+    fails(config, tmp_path / "store", DataError, message)
+    (text / "train.target").write_bytes(good)
+    bad = scored(config, ["1"] * 37 + ["good"] + ["1"] * 14)
+    fails(bad, tmp_path / "store", DataError, r"train\.scores:38: 'good' is not a number; give one score a line$")
+    for count in (50, 51, 53, 55, 56, 60):
+        many = scored(config, ["1"] * count)
+        fails(many, tmp_path / "store", DataError, rf"train\.scores has {count} lines but the training text 52")
+
+
+def test_a_process_that_dies_is_one_line(config, tmp_path, small_blocks, monkeypatch):
+    monkeypatch.setattr(workers, "_PROGRAM", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    killed = (
+        r"a process that encodes was killed by SIGKILL, as happens when memory runs out; run the same .* --processes"
+    )
+    with pytest.raises(WorkerError, match=killed) as caught:
+        prepare(config, tmp_path / "store", silent, processes=2)
+    assert "\n" not in str(caught.value) and names(tmp_path) == ["text"]
+    monkeypatch.setattr(workers, "_PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(WorkerError, match="a process that encodes ended with exit code 3"):
+        prepare(config, tmp_path / "store", silent, processes=3)
+    monkeypatch.setattr(workers.sys, "executable", str(tmp_path / "nothing"))
+    with pytest.raises(WorkerError, match=r"cannot start 2 processes that encode \(No such file or directory\)"):
+        prepare(config, tmp_path / "store", silent, processes=2)
+    assert names(tmp_path) == ["text"]
+
+
+def test_text_that_changes_meanwhile(config, tmp_path, small_blocks):
+    """Between the first look and the last one."""
+    whole = [*SOURCE, *ODD_SOURCE], [*TARGET, *ODD_TARGET]
+    text = tmp_path / "text" / "train.target"
+    other = {
+        "one line more": text.read_text() + "noch eine\n",
+        "the same size": text.read_text().replace("hier", "dort"),
+        "ten pairs less": None,
+    }
+    for changed in other.values():
+        write(tmp_path / "text", *whole)
+        os.utime(text, ns=(0, 0))
+
+        def report(line, changed=changed):
+            if line.startswith("vocabulary") and changed is None:
+                write(tmp_path / "text", *(side[:-10] for side in whole))
+            elif line.startswith("vocabulary"):
+                text.write_text(changed)
+
+        with pytest.raises(
+            DataError, match=r"changed while it was read; run the same command again|line i of one must"
+        ):
+            prepare(config, tmp_path / "store", report)
+        assert names(tmp_path) == ["text"]
+
+
+def test_a_full_disk_in_the_middle(config, tmp_path, small_blocks):
+    prepare(config, tmp_path / "store", silent)
+    before = stored(tmp_path / "store")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(StoreError, match=r"/store: cannot be written \(File too large\)"):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400, hard))
+            prepare(change(config, {"vocab.size": 69}), tmp_path / "store", silent, processes=2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stored(tmp_path / "store") == before and names(tmp_path) == ["store", "text"]
+
+
+_KILLED = """
+import dataclasses, os, signal, sys
+from pathlib import Path
+from natjax.config import from_json
+from natjax.data import lines, workers
+from natjax.data.prepare import prepare
+lines.BLOCK, workers.PAIRS_PER_PROCESS = 5, 8
+def progress(done, total):
+    if done >= 25:
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+        print(children, flush=True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+config = from_json(Path(sys.argv[1]).read_text(), "config")
+prepare(config, sys.argv[2], lambda line: None, processes=2, progress=progress)
+"""
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
+def test_a_run_that_is_killed_is_done_again(config, tmp_path, signal):
+    """Nothing of it is left: neither its processes, nor, after the next run, its files."""
+    (tmp_path / "config.json").write_text(to_json(config))
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "config.json"), str(tmp_path / "store"), signal]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (-9, -2, 1), done.stderr
+    children = [int(child) for child in done.stdout.split()]
+    assert len(children) == 2
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    left = [name for name in names(tmp_path) if name.startswith(".store.")]
+    assert len(left) == (signal == "SIGKILL") and not (tmp_path / "store").exists()
+    prepare(config, tmp_path / "store", silent)
+    prepare(config, tmp_path / "undisturbed", silent)
+    assert stored(tmp_path / "store") == stored(tmp_path / "undisturbed")
+    assert names(tmp_path) == ["config.json", "store", "text", "undisturbed"]
+
+
+_MEASURED = """
+import re, sys
+from pathlib import Path
+from natjax.config import from_json
+from natjax.data.prepare import prepare
+prepare(from_json(Path(sys.argv[1]).read_text(), "config"), sys.argv[2], lambda line: None, processes=1)
+# Not getrusage: its maximum is handed down from the process that started this one.
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def test_what_is_held_does_not_grow_with_the_text(config, tmp_path):
+    """60,000 pairs and 10,000: the difference, held once as strings alone, would be 40 megabytes."""
+    prepare(config, tmp_path / "vocabulary", silent)
+    long = "漢" * 150  # one unknown piece: nothing to store, and little to do
+    config = change(config, {"vocab.path": str(tmp_path / "vocabulary")})
+    peaks = {}
+    for pairs in (10_000, 60_000):
+        folder = tmp_path / str(pairs)
+        write(folder, [f"the house {i} {long}" for i in range(pairs)], [f"das Haus {i} {long}" for i in range(pairs)])
+        (tmp_path / "config.json").write_text(to_json(change(config, {"data.root": str(folder)})))
+        command = [sys.executable, "-c", _MEASURED, str(tmp_path / "config.json"), str(tmp_path / "store")]
+        peaks[pairs] = 1024 * int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    assert peaks[60_000] - peaks[10_000] < 12e6
 
 
 def test_target_eos_separate_vocabularies_and_other_losses(config, tmp_path):

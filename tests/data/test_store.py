@@ -1,7 +1,9 @@
 import hashlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from natjax.atomic import sha256
 from natjax.config import VocabConfig
-from natjax.data.store import open_store, write_store
+from natjax.data import store as module
+from natjax.data import verified
+from natjax.data.encoding import Ragged
+from natjax.data.store import open_store
+from natjax.data.verified import STAMP
 from natjax.data.vocab import Vocabularies, Vocabulary
+from natjax.data.writing import new_store, write_store
 from natjax.errors import StoreError
 
 ids = st.integers(3, 70_000)
@@ -150,6 +158,10 @@ def test_a_folder_without_a_store(tmp_path):
         open_store(tmp_path)
 
 
+def open_metadata(folder: Path) -> dict:
+    return json.loads((folder / "metadata.json").read_text())
+
+
 def _edit_metadata(folder: Path, change) -> None:
     path = folder / "metadata.json"
     metadata = json.loads(path.read_text())
@@ -184,6 +196,135 @@ def test_a_changed_byte_is_found(folder):
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"train\.target\.tokens\.npy: its content has changed"):
         open_store(folder)
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The files whose checksums are computed; how young a file is does not matter."""
+    seen = []
+    monkeypatch.setattr(module, "sha256", lambda path: seen.append(path.name) or sha256(path))
+    monkeypatch.setattr(verified, "_SETTLED", -60)
+    return seen
+
+
+def _flip(path: Path) -> None:
+    """A byte changes in place: name, size and inode stay."""
+    with path.open("r+b") as file:
+        file.seek(-2, 2)
+        byte = file.read(1)[0]
+        file.seek(-2, 2)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_store_is_read_once_and_then_opened(folder, reads):
+    fingerprint = open_store(folder).fingerprint
+    assert sorted(reads) == [name for name in names(folder) if name.endswith(".npy")]
+    reads.clear()
+    assert open_store(folder).fingerprint == fingerprint and open_store(folder).split("train").rows == 3
+    assert reads == []
+    open_store(folder, verify=True)
+    assert len(reads) == 8
+
+
+@pytest.mark.parametrize("name", ["train.source.tokens.npy", "train.source.offsets.npy", "valid.target.tokens.npy"])
+@pytest.mark.parametrize("times", ["as they come", "put back"])
+def test_a_byte_that_changes_after_that_is_found(folder, reads, name, times):
+    open_store(folder)
+    assert (folder / STAMP).is_file()
+    path, before = folder / name, (folder / name).stat()
+    time.sleep(0.02)  # the clock of the file system must have moved on
+    _flip(path)
+    if times == "put back":  # mtime, as programs that copy do; nobody can put ctime back
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreError, match=rf"{name}: (its content has changed|offsets)"):
+        open_store(folder)
+    _flip(path)
+    open_store(folder)
+
+
+def test_decay_that_changes_no_time_is_found_when_asked_for(folder, reads):
+    _flip(folder / "train.target.tokens.npy")
+    stat = {name: (folder / name).stat() for name in open_metadata(folder)["files"]}
+    vouched = {
+        name: [file["sha256"], stat[name].st_size, stat[name].st_mtime_ns, stat[name].st_ctime_ns]
+        for name, file in open_metadata(folder)["files"].items()
+    }
+    (folder / STAMP).write_text(json.dumps(vouched))
+    open_store(folder)
+    with pytest.raises(StoreError, match=r"train\.target\.tokens\.npy: its content has changed"):
+        open_store(folder, verify=True)
+
+
+def test_what_could_change_unseen_is_not_recorded(folder, monkeypatch):
+    """Two changes within the resolution of the clock leave the same times, so young files are compared again."""
+    open_store(folder)
+    assert STAMP not in names(folder)
+    monkeypatch.setattr(verified, "_SETTLED", 0.05)
+    time.sleep(0.1)
+    open_store(folder)
+    assert STAMP in names(folder)
+
+
+def test_a_copy_is_compared_again(folder, reads):
+    open_store(folder)
+    reads.clear()
+    time.sleep(0.02)
+    shutil.copytree(folder, folder.parent / "copy")  # with all times, and with the record
+    assert STAMP in names(folder.parent / "copy")
+    open_store(folder.parent / "copy")
+    assert len(reads) == 8
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "\udcff", '{"train.source.tokens.npy": 3}'])
+def test_a_damaged_record_costs_a_comparison(folder, reads, record):
+    (folder / STAMP).write_bytes(record.encode(errors="surrogateescape"))
+    open_store(folder)
+    assert len(reads) == 8
+    open_store(folder)
+    assert len(reads) == 8
+
+
+def test_where_nothing_can_be_recorded_the_store_opens_all_the_same(folder, reads):
+    (folder / STAMP).mkdir()  # a refusal that root meets, too
+    for _ in range(2):
+        assert open_store(folder).split("train").rows == 3
+    assert len(reads) == 16
+
+
+def test_a_record_is_part_of_the_store(folder, reads):
+    open_store(folder)
+    write_store(folder, {"train": ([[5, 2]], [[6]])}, {})
+    assert STAMP not in names(folder)
+
+
+def test_the_fingerprint_is_that_of_the_checksums(folder):
+    """Checkpoints hold it, so it may never change: the digest of all files' digests, by name."""
+    sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir() if f.suffix == ".npy"}
+    text = "{" + ", ".join(f'"{name}": "{digest}"' for name, digest in sorted(sums.items())) + "}"
+    assert open_store(folder).fingerprint == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_arrays_are_the_files_that_numpy_saves(folder, tmp_path):
+    for name in (n for n in names(folder) if n.endswith(".npy")):
+        np.save(tmp_path / "again.npy", np.load(folder / name))
+        assert (tmp_path / "again.npy").read_bytes() == (folder / name).read_bytes()
+
+
+def test_rows_may_come_in_blocks(folder, tmp_path):
+    def ragged(rows):
+        return Ragged(
+            np.array([i for row in rows for i in row], np.uint16), np.array([len(row) for row in rows], np.int32)
+        )
+
+    with new_store(tmp_path / "blocks", ["train", "valid"], np.dtype(np.uint16)) as writer:
+        source, target = SMALL["train"]
+        writer.append("train", ragged(source[:1]), ragged(target[:1]))
+        writer.append("valid", *map(ragged, SMALL["valid"]))
+        writer.append("train", ragged([]), ragged([]))
+        writer.append("train", ragged(source[1:]), ragged(target[1:]))
+        writer.metadata["recipe"] = {"a": 1}
+    for file in folder.iterdir():
+        assert (tmp_path / "blocks" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_offsets_that_do_not_ascend_are_found(folder):

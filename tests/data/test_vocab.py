@@ -3,9 +3,9 @@ import io
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ import natjax.typing
 from natjax.config import VocabConfig
 from natjax.data import vocab
 from natjax.data.corpus import normalise
-from natjax.data.vocab import Vocabularies, Vocabulary
+from natjax.data.vocab import Draw, Vocabularies, Vocabulary
 from natjax.errors import VocabularyError, WorkdirError
 
 SENTENCES = [
@@ -166,12 +166,18 @@ def test_vocabularies_joint_and_separate(trained, tmp_path):
 
 
 def test_of_a_large_corpus_each_sentence_is_drawn_equally_often(monkeypatch):
-    monkeypatch.setattr(vocab, "MAX_SENTENCES", 5)
-    sentences = [str(i) for i in range(20)]
-    assert vocab._sample(sentences[:5], seed=0) == sentences[:5]
-    draws = [vocab._sample(sentences, seed) for seed in range(2000)]
-    assert all(len(set(draw)) == 5 for draw in draws)
-    counts = Counter(sentence for draw in draws for sentence in draw)
-    # Binomial with mean 500 and standard deviation 19.4.
-    assert all(abs(counts[sentence] - 500) < 5 * 19.4 for sentence in sentences)
-    assert vocab._sample(sentences, 7) == vocab._sample(iter(sentences), 7)
+    monkeypatch.setattr(vocab, "MAX_SENTENCES", 50)
+    assert Draw(50, seed=0).next(50).all() and Draw(0, seed=0).next(0).shape == (0,)
+    draws = np.array([Draw(200, seed).next(200) for seed in range(2000)])
+    # Binomial with mean 500 and standard deviation 19.4; of one draw, with mean 50 and standard deviation 6.1.
+    assert np.abs(draws.sum(0) - 500).max() < 5 * 19.4
+    assert np.abs(draws.sum(1) - 50).max() < 5 * 6.1 and abs(draws.sum(1).mean() - 50) < 5 * 6.1 / 2000**0.5
+    neighbours = (draws[:, 1:] & draws[:, :-1]).sum(0)  # both with probability 1/16, if independent
+    assert np.abs(neighbours - 125).max() < 5 * 10.9
+
+
+def test_a_draw_does_not_depend_on_how_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(vocab, "MAX_SENTENCES", 50)
+    whole, parts = Draw(1000, seed=3).next(1000), Draw(1000, seed=3)
+    assert np.array_equal(np.concatenate([parts.next(n) for n in (1, 0, 99, 400, 500)]), whole)
+    assert not np.array_equal(Draw(1000, seed=4).next(1000), whole)
