@@ -21,8 +21,9 @@ $(READY): setup.cfg pyproject.toml requirements.lock
 demo: $(READY)   ## train and use a small translator (some minutes on two cores)
 	$(BIN)/natjax demo
 
+# Most of their time is compilation, of programs that run for milliseconds.
 test: $(READY)   ## the tests that run in some minutes
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist worksteal
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -m 'not slow' -n auto --dist worksteal
 
 test-all: test   ## all tests: kills, full trainings, large random runs too, one by one
 	$(BIN)/python -m pytest -m slow

@@ -8,27 +8,24 @@ import numpy as np
 from natjax.data.vocab import Vocabulary
 from natjax.decoding import npd
 from natjax.decoding.passes import Hypotheses
-from natjax.decoding.scoring import Score
 from natjax.segments import Hypothesis
 
 if TYPE_CHECKING:
     from natjax.translator import Translator
 
 
-def rows(ids_BT: np.ndarray, lengths_B: np.ndarray, count: int) -> list[list[int]]:
-    """The first `count` rows without their padding."""
-    return [ids_BT[row, : lengths_B[row]].tolist() for row in range(count)]
-
-
 def hypotheses(found: Hypotheses, row: int) -> list[Hypothesis]:
-    """Those of a row that exist; the first, if none has a number for a score, as of a model that has diverged."""
-    scores = found.scores[row]
-    exist = np.flatnonzero(scores > -np.inf)
+    """Those of a row that exist, eos counted in their length.
+
+    Where none has a number for a score, as of a model that has diverged, it is the first.
+    """
+    exist = np.flatnonzero(found.sums[row] > -np.inf)
     extra = [None if kind is None else kind[row] for kind in (found.ctc_scores, found.lm_scores)]
     return [
         Hypothesis(
             found.tokens[row, i, : found.lengths[row, i]].tolist(),
-            float(scores[i]),
+            float(found.sums[row, i]),
+            int(found.lengths[row, i]) + 1,
             *(None if kind is None else float(kind[i]) for kind in extra),
         )
         for i in (exist.tolist() or [0])
@@ -48,12 +45,12 @@ class Chooser(NamedTuple):
     vocabulary: Vocabulary
     room: int
 
-    def ranked(self, sources: Sequence[str], tries: Hypotheses) -> list[list[tuple[Hypothesis, Score]]]:
+    def ranked(self, sources: Sequence[str], tries: Hypotheses) -> list[list[Hypothesis]]:
         """The different texts among the tries of each sentence, the best first, ranked by the teacher's mean."""
         each = self._each(sources, tries)
         found = []
         for some, scored in zip(each, npd.rank(self.teacher, sources, list(map(list, each)), self.room), strict=True):
-            found.append([(Hypothesis(some[text], score.mean), score) for text, score in scored])
+            found.append([Hypothesis(some[text], score.sum, score.tokens) for text, score in scored])
         return found
 
     def best(self, sources: Sequence[str], tries: Hypotheses) -> list[list[int]]:

@@ -195,9 +195,11 @@ def test_the_teacher_reads_the_pieces_that_nobody_knows(vocabularies, others):
     source = [[*vocabularies.source.encode(sources)[0], EOS]]
     expected = scoring.scores(teacher._scorer, params, source, [[[*ids, EOS] for ids in tries]], 1024, 8)[0]
     order = sorted(range(3), key=lambda place: -expected[place].mean)
-    assert [hypothesis.tokens for hypothesis, _ in found] == [tries[place] for place in order]
-    assert [score.tokens for _, score in found] == [expected[place].tokens for place in order]
-    np.testing.assert_allclose([s.sum for _, s in found], [expected[place].sum for place in order], rtol=1e-4)
+    assert [hypothesis.tokens for hypothesis in found] == [tries[place] for place in order]
+    assert [hypothesis.length for hypothesis in found] == [expected[place].tokens for place in order]
+    np.testing.assert_allclose(
+        [hypothesis.sum for hypothesis in found], [expected[place].sum for place in order], rtol=1e-4
+    )
 
     # A teacher with another vocabulary does not know them, either.
     stranger, _ = made(autoregressive(), others, 1, decode="greedy")
