@@ -46,7 +46,7 @@ def test_neither_bonus_nor_language_model_count_what_comes_at_the_end_or_behind_
     # 5, 7 and the end, once.
     np.testing.assert_allclose(first.lm_scores[0, 0], 3 * np.log(0.1), rtol=1e-6)
     whole = first.ctc_scores[0, 0] + 0.5 * first.lm_scores[0, 0] + 0.25 * 2
-    np.testing.assert_allclose(first.scores[0, 0], whole, rtol=1e-6)
+    np.testing.assert_allclose(first.sums[0, 0], whole, rtol=1e-6)
 
 
 def test_bos_and_an_end_that_targets_do_not_have_are_never_emitted():
