@@ -268,6 +268,7 @@ from natjax.config import from_json
 from natjax.data import lines, workers
 from natjax.data.prepare import prepare
 lines.BLOCK, workers.PAIRS_PER_PROCESS = 5, 8
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes its background jobs deaf to it
 def progress(done, total):
     if done >= 25:
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
