@@ -13,7 +13,14 @@ natjax distill --teacher runs/multi30k/teacher --source $NATJAX_DATA/multi30k/tr
         --target $NATJAX_DATA/multi30k/train.de --output $NATJAX_DISTILLED/train.target
 natjax train multi30k_en_de_kd --workdir runs/multi30k/student
 
-For two CPU cores, as multi30k_en_de; multi30k_en_de_kd_full is for a GPU. What to expect: not measured yet.
+For two CPU cores, as multi30k_en_de; multi30k_en_de_kd_full is for a GPU. What to expect on test_2016_flickr (files of
+benchmarks/results), with --model.dtype float32, which is faster on processors without matrix tiles:
+
+| | BLEU | chrF2++ | result |
+|---|---|---|---|
+| argmax | 36.7 | 60.5 | multi30k_en_de/nat_ctc_kd.json |
+
+It was trained in 9,469 s, mostly on one core, beside another training. The teacher's beam of 5 has 39.1.
 """
 
 from dataclasses import replace
