@@ -32,11 +32,13 @@ or between words, its parts are translated and joined by a space; that is said o
 
 --n-best N prints up to N translations a line, the best first, each on a line of its own: the line's number, from 1,
 what it is ranked by, and the text, separated by tabs. An empty line has its one empty translation. With --json there is
-one object a line as ever, whose n_best and n_best_scores have N entries at most.
+one object a line as ever, whose n_best, and the lists of their scores, have N entries at most.
 
 --prefix F forces how translations begin: line i of F is for line i of stdin, and empty where nothing is forced. It is
 for autoregressive models.
 """
+
+_N_BEST = ("n_best", "n_best_scores", "n_best_ctc_scores", "n_best_lm_scores")
 
 BLOCK = 2048  # lines that are translated together when they are there
 
@@ -105,12 +107,12 @@ def _output(
         yield from translator.translate(lines, prefixes=prefixes, on_cut=on_cut)
         return
     for line, detail in enumerate(translator.translate_with_details(lines, prefixes=prefixes, on_cut=on_cut), 1):
-        texts, scores = detail.n_best[: args.n_best], detail.n_best_scores[: args.n_best]
+        lists = {name: getattr(detail, name)[: args.n_best] for name in _N_BEST}
         if args.json:
-            detail = dataclasses.replace(detail, n_best=texts, n_best_scores=scores)
-            yield json.dumps(dataclasses.asdict(detail), ensure_ascii=False)
+            yield json.dumps(dataclasses.asdict(dataclasses.replace(detail, **lists)), ensure_ascii=False)
         else:
-            yield from (f"{number + line}\t{score:.6f}\t{text}" for text, score in zip(texts, scores, strict=True))
+            pairs = zip(lists["n_best"], lists["n_best_scores"], strict=True)
+            yield from (f"{number + line}\t{score:.6f}\t{text}" for text, score in pairs)
 
 
 def _blocks() -> Iterator[list[str]]:

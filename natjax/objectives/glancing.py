@@ -59,7 +59,9 @@ def shown_frames(
         inputs = config, objective, alignment, frame_lengths_B, targets
         distance_B = _distance(*inputs) if of_first_pass else share_B * frames_B
         # The distance counts all frames: where some may not be shown, so many fewer are.
-        mean_B = glancing_ratio(config, progress) * distance_B * (may_B / frames_B)
+        mean_B = (
+            glancing_ratio(config, progress) * distance_B * (may_B / jnp.maximum(frames_B, 1.0))
+        )  # rows of padding may have none
         if config.glancing_sampler == "poisson":
             number_B = poisson(mean_B, most_B, alignment.tokens.shape[1], noise.fold(1))
         else:

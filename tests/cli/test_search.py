@@ -103,6 +103,19 @@ def test_what_was_tuned_is_what_translating_does(world, monkeypatch, capsys):
     assert translated(monkeypatch, capsys, root, "--decode", "beam", "--decoding.lm-weight", "0")[1] == expected[0]
 
 
+def test_of_n_translations_there_are_n_of_each_score(world, monkeypatch, capsys):
+    names = ("n_best", "n_best_scores", "n_best_ctc_scores", "n_best_lm_scores")
+    command = "--decode", "beam", "--json"
+    every, two = (
+        [json.loads(line) for line in translated(monkeypatch, capsys, world[0], *command, *more)[1]]
+        for more in ((), ("--n-best", "2"))
+    )
+    assert len(every) == len(LINES) and any(len(one["n_best"]) > 2 for one in every)
+    for whole, cut in zip(every, two, strict=True):
+        assert all(len(whole[name]) == len(whole["n_best"]) for name in names)
+        assert all(cut[name] == whole[name][:2] for name in names)
+
+
 def test_several_tries_are_each_searched_with_the_language_model(world, monkeypatch, capsys):
     root, expected = world
     found = []
